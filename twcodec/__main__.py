@@ -1,0 +1,5 @@
+"""`python -m twcodec`."""
+
+from twcodec.cli.main import run
+
+run()

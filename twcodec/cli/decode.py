@@ -1,0 +1,98 @@
+"""`twc decode`."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import click
+
+from twcodec.cli import options
+from twcodec.cli.main import say
+from twcodec.cli.progress import working
+from twcodec.container.limits import DEFAULT_LIMITS, Limits
+from twcodec.errors import UsageError
+from twcodec.imaging.files import PIPE, check_output, read_input, write_output
+
+
+@click.command("decode", short_help="Turn a TWC file back into a picture.")
+@click.argument("source", metavar="IN")
+@click.argument("target", metavar="OUT")
+@click.option("--format", "form", default=None, help="PNG, JPEG, TIFF, ...  [default: by OUT's extension, else PNG]")
+@options.apply(options.model, options.device, options.threads, options.max_pixels)
+@options.apply(options.force, options.as_json, options.quiet)
+def command(
+    source: str,
+    target: str,
+    form: str | None,
+    model: str,
+    device: str,
+    threads: int | None,
+    max_pixels: int,
+    force: bool,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Turn the TWC file IN (- for standard input) into the picture OUT (- for standard output).
+
+    \b
+    twc decode photo.twc photo.png
+    twc decode photo.twc photo.jpg
+    twc decode --format tiff - - < photo.twc > photo.tif
+    """
+    with options.about(source, target):
+        check_output(target, force, source)
+        written_as = _format(form, target)
+        data = read_input(source, DEFAULT_LIMITS.file_bytes)
+        limits = Limits(pixels=max_pixels)
+        _check_header(data, limits)  # before torch is imported
+        started = time.perf_counter()
+        from twcodec.codec.codec import open_codec
+        from twcodec.imaging.present import to_image
+        from twcodec.imaging.write import write_image
+
+        header = _check_header(data, limits)
+        with working(f"decoding {options.shown(source)}", header[0] * header[1], quiet):
+            picture = open_codec(model, device, threads=threads).decode_picture(data, limits)
+        seconds = time.perf_counter() - started
+        with write_output(target, force) as file:
+            warnings = write_image(to_image(picture), file, written_as)
+    options.warn(target, warnings, quiet)
+    result = {
+        "width": picture.width,
+        "height": picture.height,
+        "mode": picture.mode,
+        "format": written_as,
+        "seconds": seconds,
+    }
+    if as_json:
+        click.echo(json.dumps({**result, "warnings": list(warnings)}), err=target == PIPE)
+    elif not quiet:
+        name = options.shown(target)
+        say(f"{options.shown(source)} -> {name}: {picture.width}x{picture.height} {picture.mode}, {written_as}")
+
+
+def _check_header(data: bytes, limits: Limits) -> tuple[int, int]:
+    from twcodec.container import Container
+
+    header = Container.from_bytes(data, limits).header
+    return header.width, header.height
+
+
+def _format(form: str | None, target: str) -> str:
+    """Pillow's name of the format to write. UsageError: there is none of that name or extension."""
+    from twcodec.imaging.formats import FORMATS, format_for
+
+    if form is not None:
+        name = {"JPG": "JPEG", "TIF": "TIFF"}.get(form.upper(), form.upper())
+        if name not in FORMATS:
+            raise UsageError(f"unknown format {form!r}; there are: {', '.join(FORMATS)}")
+        return name
+    if target == PIPE or "." not in target.rsplit("/", 1)[-1].lstrip("."):
+        return "PNG"
+    found = format_for(target)
+    if found is None:
+        raise UsageError(
+            f"{options.shown(target)}: the extension names no format that can be written; choose one with --format"
+        )
+    return found

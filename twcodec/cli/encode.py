@@ -1,0 +1,106 @@
+"""`twc encode`."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import click
+
+from twcodec.cli import options
+from twcodec.cli.main import say
+from twcodec.cli.progress import working
+from twcodec.imaging.files import PIPE, check_output, input_pipe, write_output
+
+if TYPE_CHECKING:
+    from twcodec.codec.report import Report
+
+
+@click.command("encode", short_help="Compress a picture.")
+@click.argument("source", metavar="IN")
+@click.argument("target", metavar="OUT")
+@click.option(
+    "-q", "--quality", type=float, default=4.0, show_default=True, help="1 (smallest) to 7 (best), continuous."
+)
+@click.option("--ways", type=int, default=2, show_default=True, help="Branches to try, the plain one included.")
+@click.option(
+    "--transform",
+    type=click.Choice(["auto", "never", "always"]),
+    default="auto",
+    show_default=True,
+    help="auto: the lowest loss wins; never: only the picture as it is; always: only transformed ones.",
+)
+@click.option(
+    "--transforms", metavar="NAME,...", default="", help="Transforms to draw from: flip-turn, grid-shift, ..."
+)
+@click.option("--seed", type=int, default=None, help="Draw transforms from this seed, predictably: for tests only.")
+@click.option(
+    "--metric", type=click.Choice(["mse", "ms-ssim"]), default="mse", show_default=True, help="Distortion in the loss."
+)
+@click.option(
+    "--metadata", type=click.Choice(["all", "none"]), default="all", show_default=True, help="ICC, EXIF, XMP and text."
+)
+@click.option("--no-verify", is_flag=True, help="Do not decode the symbols again before writing.")
+@click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), default="auto", help="Of the analysis.")
+@options.apply(options.model, options.device, options.threads, options.max_pixels)
+@options.apply(options.force, options.as_json, options.quiet, options.verbose)
+def command(  # noqa: PLR0913 - one parameter an option
+    source: str,
+    target: str,
+    quality: float,
+    ways: int,
+    transform: str,
+    transforms: str,
+    seed: int | None,
+    metric: str,
+    metadata: str,
+    no_verify: bool,
+    precision: str,
+    model: str,
+    device: str,
+    threads: int | None,
+    max_pixels: int,
+    force: bool,
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+) -> None:
+    """Compress the picture IN (any format that Pillow reads; - for standard input) to the TWC file OUT (- for standard output).
+
+    \b
+    twc encode photo.jpg photo.twc
+    twc encode -q 6.5 --ways 4 photo.png photo.twc
+    magick in.heic png:- | twc encode - - > photo.twc
+    """
+    from twcodec.codec.settings import Settings
+
+    names = tuple(name.strip() for name in transforms.split(",") if name.strip())
+    settings = Settings(quality, ways, transform, names, seed, metric, precision, not no_verify)  # type: ignore[arg-type]
+    with options.about(source, target):
+        check_output(target, force, source)
+        from twcodec.codec.codec import open_codec, read
+
+        picture = read(input_pipe() if source == PIPE else source, metadata, max_pixels)
+        options.warn(source, picture.warnings, quiet)
+        with working(f"encoding {options.shown(source)}", picture.width * picture.height, quiet):
+            data, report = open_codec(model, device, settings.precision, threads).encode_picture(picture, settings)
+        with write_output(target, force) as file:
+            file.write(data)
+    if as_json:
+        click.echo(json.dumps(report.to_json()), err=target == PIPE)
+    elif not quiet:
+        _tell(source, target, report, verbose)
+
+
+def _tell(source: str, target: str, report: Report, verbose: bool) -> None:
+    won = report.chosen
+    say(
+        f"{options.shown(source)} -> {options.shown(target)}: {report.width}x{report.height} {report.mode}, {report.bytes} bytes, "
+        f"{report.bpp:.3f} bpp, {report.psnr:.2f} dB, branch: {won.transform} (of {len(report.branches)})"
+    )
+    for branch in report.branches if verbose else ():
+        mark = "*" if branch.chosen else " "
+        say(
+            f" {mark} {branch.transform} seed {branch.seed}: {branch.estimated_bytes:.0f} bytes, {branch.psnr:.2f} dB, "
+            f"loss {branch.loss:.5f}"
+        )

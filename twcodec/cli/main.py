@@ -1,0 +1,114 @@
+"""The command `twc`: finds the subcommand, and turns errors into one line and an exit code."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import os
+import signal
+import sys
+from typing import Any
+
+import click
+
+from twcodec import __version__
+from twcodec.errors import ExitCode, TwcError
+
+COMMANDS = {
+    "encode": "Compress a picture.",
+    "decode": "Turn a TWC file back into a picture.",
+    "info": "Show what TWC files say of themselves.",
+    "verify": "Check that TWC files decode.",
+}
+"""One file each in twcodec/cli, imported only when it is called."""
+
+
+class LazyCommands(click.Group):
+    """A group that knows its commands' names and summaries without importing them."""
+
+    def list_commands(self, _ctx: click.Context) -> list[str]:
+        """The names, in the order in which they are shown."""
+        return list(COMMANDS)
+
+    def get_command(self, _ctx: click.Context, name: str) -> click.Command | None:
+        """The command `name`, imported now."""
+        if name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(f"twcodec.cli.{name}").command
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click's, with a suggestion for a typo."""
+        close = difflib.get_close_matches(args[0], COMMANDS, n=1)
+        if args[0] not in COMMANDS and close and not args[0].startswith("-"):
+            ctx.fail(f"No such command {args[0]!r}. Did you mean {close[0]!r}?")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list of commands in the help page."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.command(
+    cls=LazyCommands,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit codes: 0 ok, 1 some of several files failed, 2 usage, 3 unreadable input, 4 corrupt file, 5 unsupported "
+    "version or unknown model, 6 limit exceeded, 7 output, 8 device or dependency missing, 9 verification failed, "
+    "130 interrupted.",
+)
+@click.version_option(__version__, "-V", "--version", prog_name="twc", message="%(prog)s %(version)s")
+def twc() -> None:
+    """A learned image codec that decodes bit-exactly everywhere and defends itself against adversarial pictures.
+
+    \b
+    twc encode photo.png photo.twc
+    twc decode photo.twc photo.png
+    twc encode -q 6 - - < photo.png | ssh host 'cat > photo.twc'
+    """
+
+
+def run(args: list[str] | None = None) -> None:
+    """The entry point of the console script. Never returns."""
+    signal.signal(signal.SIGTERM, _terminate)
+    sys.exit(_code_of(args))
+
+
+def _code_of(args: list[str] | None) -> int:
+    try:
+        result = twc.main(args, prog_name="twc", standalone_mode=False)
+        sys.stdout.flush()
+        return int(result or ExitCode.OK)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except TwcError as error:
+        say(str(error))
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        say("interrupted")
+        return ExitCode.INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # so that the interpreter's last flush says nothing
+        return ExitCode.OUTPUT
+    except MemoryError:
+        say("out of memory; the picture is too large for this machine")
+        return ExitCode.LIMIT
+
+
+def say(line: str) -> None:
+    """One line on standard error, whatever characters it holds; gone if nobody listens."""
+    if sys.stderr is None:
+        return
+    try:
+        print("twc:", " ".join(line.split("\n")), file=sys.stderr, flush=True)
+    except OSError:
+        pass
+
+
+def _terminate(number: int, _frame: Any) -> None:
+    raise SystemExit(128 + number)  # temporary files are removed on the way out

@@ -1,0 +1,49 @@
+"""`twc verify`."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from twcodec.cli import options
+from twcodec.cli.several import each
+from twcodec.container.limits import DEFAULT_LIMITS, Limits
+from twcodec.imaging.files import read_input
+
+
+@click.command("verify", short_help="Check that TWC files decode.")
+@click.argument("files", metavar="FILE...", nargs=-1, required=True)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line, one line a sound file.")
+@options.apply(options.model, options.device, options.threads, options.max_pixels, options.quiet)
+def command(
+    files: tuple[str, ...], as_json: bool, model: str, device: str, threads: int | None, max_pixels: int, quiet: bool
+) -> int:
+    """Decode every symbol of each TWC FILE (- for standard input), and everything it carries, and write nothing.
+
+    Checks the checksums of the chunks, of the file and of the decoded symbols.
+
+    \b
+    twc verify *.twc && rm originals/*.png
+    """
+    codec = None
+
+    def check(name: str) -> None:
+        nonlocal codec
+        data = read_input(name, DEFAULT_LIMITS.file_bytes)
+        limits = Limits(pixels=max_pixels)
+        from twcodec.codec.info import info
+
+        found = info(data, limits)  # before torch is imported
+        from twcodec.codec.codec import open_codec
+
+        codec = codec or open_codec(model, device, threads=threads)
+        codec.verify(data, limits)
+        if as_json:
+            click.echo(json.dumps({"file": name, "ok": True, **found.to_json()}))
+        elif not quiet:
+            click.echo(
+                f"{options.shown(name)}: ok, {found.width}x{found.height} {found.mode}, {found.file_bytes} bytes"
+            )
+
+    return each(files, check)

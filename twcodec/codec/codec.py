@@ -1,0 +1,158 @@
+"""The codec as an object: a model on a device, ready for many pictures."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from twcodec.codec import decode as decoding
+from twcodec.codec import encode as encoding
+from twcodec.codec.settings import Metric, Precision, Settings, TransformMode
+from twcodec.container import Container, Limits
+from twcodec.container.limits import DEFAULT_LIMITS
+from twcodec.errors import MissingError, UsageError
+from twcodec.imaging.present import to_image
+from twcodec.imaging.read import read_picture
+from twcodec.models import catalogue
+from twcodec.models.model import Model
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from twcodec.codec.report import Report
+    from twcodec.exact.hyperprior import Symbols
+    from twcodec.imaging.picture import Picture
+
+Source = Any
+"""What a picture is read from: a path, bytes, a binary stream or a PIL image."""
+
+
+class Codec:
+    """Encodes and decodes with one model on one device. Threads may share it.
+
+    A file that was made with another embedded model is decoded with that one, loaded when it is first needed.
+    """
+
+    def __init__(self, model: Model, precision: Precision = "auto", threads: int | None = None) -> None:
+        self.model, self._precision, self._threads = model, precision, threads
+        self._others: dict[bytes, Model] = {model.digest: model}
+        self._lock = threading.Lock()
+
+    def encode(
+        self,
+        image: Source,
+        quality: float = 4.0,
+        ways: int = 2,
+        transform: TransformMode = "auto",
+        seed: int | None = None,
+        metric: Metric = "mse",
+        metadata: str = "all",
+        *,
+        transforms: tuple[str, ...] = (),
+        verify: bool = True,
+        max_pixels: int = DEFAULT_LIMITS.pixels,
+    ) -> bytes:
+        """Compress a picture (a PIL image, a path, bytes or a stream) to the bytes of a TWC file.
+
+        quality: the model's scale, 1 to 7 for the default. ways, transform, transforms, seed, metric: see `Settings`.
+        metadata: "all" or "none". Errors: UsageError, UnreadableError, LimitError, VerificationError.
+        """
+        settings = Settings(quality, ways, transform, tuple(transforms), seed, metric, verify=verify)
+        picture = read(image, metadata, max_pixels)
+        return self.encode_picture(picture, settings)[0]
+
+    def decode(self, data: bytes, *, max_pixels: int = DEFAULT_LIMITS.pixels) -> Image:
+        """The picture in the bytes of a TWC file, as a PIL image with its metadata in `info`.
+
+        Errors: UnreadableError, CorruptError, UnsupportedError, LimitError.
+        """
+        return to_image(self.decode_picture(data, Limits(pixels=max_pixels)))
+
+    def encode_picture(self, picture: Picture, settings: Settings) -> tuple[bytes, Report]:
+        """As `encode`, from a picture that was read, with the report of what was tried."""
+        precision = settings.precision if settings.precision != "auto" else self._precision
+        with self._thread_count():
+            return encoding.encode(self.model, picture, replace(settings, precision=precision))
+
+    def decode_picture(self, data: bytes, limits: Limits = DEFAULT_LIMITS) -> Picture:
+        """As `decode`, before it becomes a PIL image."""
+        container = Container.from_bytes(data, limits)
+        with self._thread_count():
+            return decoding.decode(self._model_for(container), container)
+
+    def decode_symbols(self, data: bytes, limits: Limits = DEFAULT_LIMITS) -> Symbols:
+        """The integer symbols in a file, the same on every device, checked against the file's checksum."""
+        container = Container.from_bytes(data, limits)
+        with self._thread_count():
+            return decoding.decode_symbols(self._model_for(container), container)
+
+    def verify(self, data: bytes, limits: Limits = DEFAULT_LIMITS) -> None:
+        """Decode every symbol and everything that is carried, but no pixels. Errors as `decode`."""
+        container = Container.from_bytes(data, limits)
+        with self._thread_count():
+            decoding.verify(self._model_for(container), container)
+
+    def _model_for(self, container: Container) -> Model:
+        digest = container.header.digest
+        with self._lock:
+            if digest not in self._others:
+                name, data = catalogue.read_by_digest(digest)
+                self._others[digest] = Model(data, name, self.model.device)
+            return self._others[digest]
+
+    @contextlib.contextmanager
+    def _thread_count(self) -> Iterator[None]:
+        """torch's thread count, for this call only."""
+        if self._threads is None:
+            yield
+            return
+        before = torch.get_num_threads()
+        torch.set_num_threads(self._threads)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
+
+
+def open_codec(
+    model: str = catalogue.DEFAULT, device: str = "auto", precision: Precision = "auto", threads: int | None = None
+) -> Codec:
+    """A codec with a model: a name of the catalogue or the path of a model file.
+
+    device: "auto" (CUDA where there is one), "cpu", "cuda", "cuda:1". precision: of the analysis; "auto" is fp32.
+    threads: for torch on the CPU; None leaves torch's own choice. Errors: UnsupportedError, MissingError, UsageError.
+    """
+    Settings(precision=precision)
+    if threads is not None and threads < 1:
+        raise UsageError(f"{threads} threads; at least 1 is needed")
+    name, data = catalogue.read(model)
+    return Codec(Model(data, name, find_device(device)), precision, threads)
+
+
+def find_device(name: str) -> torch.device:
+    """The torch device that `name` means. UsageError: no such kind. MissingError: it is not there."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UsageError(f"unknown device {name!r}; there are: auto, cpu, cuda, cuda:N") from None
+    if device.type not in ("cpu", "cuda"):
+        raise UsageError(f"the device {name!r} is not supported; there are: auto, cpu, cuda, cuda:N")
+    if device.type == "cuda" and not 0 <= (device.index or 0) < torch.cuda.device_count():
+        raise MissingError(
+            f"the device {name} is not there ({torch.cuda.device_count()} CUDA devices); use --device cpu"
+        )
+    return device
+
+
+def read(image: Source, metadata: str = "all", max_pixels: int = DEFAULT_LIMITS.pixels) -> Picture:
+    """Read a picture from a path, bytes, a stream or a PIL image."""
+    if metadata not in ("all", "none"):
+        raise UsageError(f"metadata {metadata!r} is unknown; there are: all, none")
+    return read_picture(image, metadata=metadata, max_pixels=max_pixels)  # type: ignore[arg-type]

@@ -1,0 +1,112 @@
+"""The encoder, as the paper's section 3 has it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+
+from twcodec.codec import branch, choice, grid
+from twcodec.codec.candidates import Candidate, candidates
+from twcodec.codec.lanes import Lanes
+from twcodec.codec.report import Report, branch_report
+from twcodec.container import Container, Header
+from twcodec.errors import CorruptError, VerificationError
+from twcodec.exact.hyperprior import symbols_crc
+from twcodec.imaging import alpha, metadata
+
+if TYPE_CHECKING:
+    from twcodec.codec.choice import Scored
+    from twcodec.codec.settings import Settings
+    from twcodec.imaging.picture import Picture
+    from twcodec.models.model import Model
+
+
+@torch.inference_mode()
+def encode(model: Model, picture: Picture, settings: Settings) -> tuple[bytes, Report]:
+    """Compress a picture. Returns the file and what was tried for it.
+
+    UsageError: a quality out of the model's range. VerificationError: the coded symbols do not decode.
+    """
+    settings = replace(settings, quality=model.check_quality(settings.quality))
+    tried = candidates(settings, picture.height, picture.width)
+    branches = _run(model, picture, tried, settings)
+    frame = _frame(model, picture, settings, len(tried))
+    pixels = picture.height * picture.width
+    scored = choice.score(branches, model, len(frame.to_bytes()), pixels)
+    winner = choice.best(scored)
+    if settings.verify:
+        _verify(model, scored[winner])
+    data = _filled(frame, scored[winner]).to_bytes()
+    return data, _report(model, picture, settings, scored, winner, len(data))
+
+
+def _run(model: Model, picture: Picture, tried: list[Candidate], settings: Settings) -> list[branch.Branch]:
+    """Every branch on a stream of its own."""
+    samples = grid.to_samples(picture.samples, model.device)
+    levels = (1 << picture.depth) - 1
+    lanes = Lanes(model.device, len(tried))
+    branches = []
+    for i, candidate in enumerate(tried):
+        with lanes[i]:
+            branches.append(branch.run(model, samples, levels, candidate, settings))
+    lanes.join([b.tensors() for b in branches], model.device)
+    return branches
+
+
+def _frame(model: Model, picture: Picture, settings: Settings, ways: int) -> Container:
+    """The file without its symbols: what every branch's file has in common."""
+    header = Header(
+        width=picture.width,
+        height=picture.height,
+        mode=picture.mode,
+        digest=model.digest,
+        quality=settings.quality,
+        symbols_crc=0,
+        ways=ways,
+    )
+    plane = None if picture.alpha is None else alpha.pack_alpha(picture.alpha)
+    return Container(header, b"", plane, tuple(metadata.to_chunks(picture.metadata)))
+
+
+def _filled(frame: Container, winner: Scored) -> Container:
+    """The file with the winner's symbols, and its transform in the header."""
+    candidate = winner.branch.candidate
+    header = replace(
+        frame.header,
+        symbols_crc=symbols_crc(winner.branch.symbols),
+        transformed=candidate.transform != 0,
+        transform=candidate.transform,
+        seed=candidate.seed,
+    )
+    return replace(frame, header=header, data=winner.payload or b"")
+
+
+def _verify(model: Model, winner: Scored) -> None:
+    try:
+        same = model.family.entropy.verify(winner.payload or b"", winner.branch.symbols)
+    except CorruptError:
+        same = False
+    if not same:
+        raise VerificationError(
+            "the coded symbols do not decode to what was encoded; nothing was written, please report this"
+        )
+
+
+def _report(model: Model, picture: Picture, settings: Settings, scored: list[Scored], winner: int, size: int) -> Report:
+    branches = tuple(branch_report(s, i == winner) for i, s in enumerate(scored))
+    return Report(
+        width=picture.width,
+        height=picture.height,
+        mode=picture.mode,
+        model=model.name,
+        quality=settings.quality,
+        metric=settings.metric,
+        bytes=size,
+        bpp=8 * size / (picture.width * picture.height),
+        psnr=branches[winner].psnr,
+        loss=branches[winner].loss,
+        branches=branches,
+        warnings=picture.warnings,
+    )

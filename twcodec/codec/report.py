@@ -1,0 +1,79 @@
+"""What an encoding did, for `--json` and for the evaluation."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from twcodec.codec.distortion import psnr
+
+if TYPE_CHECKING:
+    from twcodec.codec.choice import Scored
+
+
+@dataclass(frozen=True)
+class BranchReport:
+    """One branch. estimated_bytes: of the coded symbols, from the tables. payload_bytes: as coded, if it was."""
+
+    transform: str
+    seed: int
+    parameters: dict[str, int | bool]
+    estimated_bytes: float
+    payload_bytes: int | None
+    psnr: float
+    loss: float
+    chosen: bool
+
+
+@dataclass(frozen=True)
+class Report:
+    """One encoding. bpp counts the whole file over the pixels of the picture as given; psnr in dB, infinite if exact."""
+
+    width: int
+    height: int
+    mode: str
+    model: str
+    quality: float
+    metric: str
+    bytes: int
+    bpp: float
+    psnr: float
+    loss: float
+    branches: tuple[BranchReport, ...]
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def chosen(self) -> BranchReport:
+        """The branch in the file."""
+        return next(branch for branch in self.branches if branch.chosen)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain numbers, strings, lists and dictionaries; an infinite PSNR becomes None."""
+        out = dict(vars(self))
+        out["branches"] = [{**vars(b), "psnr": _finite(b.psnr)} for b in self.branches]
+        return {
+            **out,
+            "psnr": _finite(self.psnr),
+            "warnings": list(self.warnings),
+            "chosen": self.branches.index(self.chosen),
+        }
+
+
+def branch_report(scored: Scored, chosen: bool) -> BranchReport:
+    """The report of one branch."""
+    candidate = scored.branch.candidate
+    return BranchReport(
+        transform=candidate.name,
+        seed=candidate.seed,
+        parameters=candidate.draw.describe(),
+        estimated_bytes=scored.estimated_bits / 8,
+        payload_bytes=None if scored.payload is None else len(scored.payload),
+        psnr=psnr(float(scored.branch.error.item())),
+        loss=scored.loss,
+        chosen=chosen,
+    )
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -1,0 +1,51 @@
+"""What an encoder can be asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from twcodec.errors import UsageError
+from twcodec.transforms import by_name
+
+TransformMode = Literal["never", "auto", "always"]
+Metric = Literal["mse", "ms-ssim"]
+Precision = Literal["auto", "fp32", "bf16"]
+
+MAX_WAYS = 64
+MAX_SEED = (1 << 32) - 1
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Options of one encoding.
+
+    ways: branches to try, the untransformed one included. transform: "auto" lets the lowest loss win, "never" tries
+    only the picture as it is, "always" only transformed ones. transforms: names to draw from; () for the default set.
+    seed: a fixed start for the draws, for tests; None takes them from the system's secure generator.
+    """
+
+    quality: float = 4.0
+    ways: int = 2
+    transform: TransformMode = "auto"
+    transforms: tuple[str, ...] = ()
+    seed: int | None = None
+    metric: Metric = "mse"
+    precision: Precision = "auto"
+    verify: bool = True
+
+    def __post_init__(self) -> None:
+        """UsageError: a value that cannot be meant. The quality is checked against the model later."""
+        for name, value, kind in (
+            ("transform", self.transform, TransformMode),
+            ("metric", self.metric, Metric),
+            ("precision", self.precision, Precision),
+        ):
+            if value not in get_args(kind):
+                raise UsageError(f"{name} {value!r} is unknown; there are: {', '.join(get_args(kind))}")
+        if not 1 <= self.ways <= MAX_WAYS:
+            raise UsageError(f"{self.ways} ways; 1 to {MAX_WAYS} are possible")
+        if self.seed is not None and not 0 <= self.seed <= MAX_SEED:
+            raise UsageError(f"the seed {self.seed} is out of range; 0 to {MAX_SEED} is possible")
+        for name in self.transforms:
+            by_name(name)

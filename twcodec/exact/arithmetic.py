@@ -1,0 +1,50 @@
+"""The normative integer arithmetic of the entropy path (formats/twc-1.md, section 6).
+
+Integers are carried in float64. Every sum stays below 2^53 (`layers.Layer.bound` proves it when a model is loaded), so
+each is exact in any order, on any device, with any number of threads.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+FRACTION_BITS = 10
+ONE = 1 << FRACTION_BITS
+"""Activations are Q11.10: the integer a stands for a / ONE."""
+
+SATURATION = 1 << 21
+"""|a| stays below this."""
+
+EXACT_LIMIT = 1 << 53
+"""Integers up to here are exact in float64."""
+
+LEAKY_SLOPE = 655
+"""LeakyReLU's slope of 0.01, in units of 2^-16."""
+
+
+def saturate(a: Tensor) -> Tensor:
+    """Clamp activations to -SATURATION < a < SATURATION."""
+    return a.clamp_(1 - SATURATION, SATURATION - 1)
+
+
+def requantise(acc: Tensor, scale: Tensor) -> Tensor:
+    """floor(acc scale + 1/2), saturated. acc: (C, N) integers; scale: (C, 1), powers of two, so the product is exact.
+
+    acc is overwritten. The half is added before the floor: |acc scale| < 2^52, so the sum is exact too.
+    """
+    return saturate(acc.mul_(scale).add_(0.5).floor_())
+
+
+def leaky_relu(a: Tensor) -> Tensor:
+    """a for a >= 0, floor(a 655 / 2^16 + 1/2) below. Any shape of integers."""
+    return torch.where(a < 0, a.mul(LEAKY_SLOPE / 65536).add_(0.5).floor_(), a)
+
+
+def fixed_point(values: Tensor) -> Tensor:
+    """floor(v ONE + 1/2) of float values, saturated: how means of the latent enter the integer path."""
+    return saturate(values.double().mul(ONE).add_(0.5).floor_())

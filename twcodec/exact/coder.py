@@ -1,0 +1,146 @@
+"""Symbols <-> bytes: a range coder over integer tables, one call for all symbols of a table (formats/twc-1.md, section 7).
+
+The coder is constriction's range coder: 32-bit words, 64-bit state, 24-bit probabilities. A weight w of 2^16 is handed
+to it as 256 w of 2^24. constriction gives every one of n symbols 1 unit and divides the other 2^24 - n in proportion
+to what it is handed, so handing it 256 w - 1 makes its scale exactly one and its boundaries exactly 256 times ours;
+the plain coder in tests/exact holds that, bit for bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import constriction
+import numpy as np
+
+from twcodec.errors import CorruptError
+from twcodec.exact.tables import SYMBOL_LIMIT, TOTAL_BITS, Tables
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_UNITS = 1 << (24 - TOTAL_BITS)
+_WORD = np.dtype(">u4")
+_queue = constriction.stream.queue
+_model = constriction.stream.model
+
+ESCAPE_CLASSES = 16
+"""Exp-Golomb classes: the escaped value v has class floor(log2(v + 1)) <= 15, and codewords of at most 31 bits."""
+
+
+def _categorical(weights: NDArray[np.integer[Any]]) -> Any:
+    return _model.Categorical(weights.astype(np.float64) * _UNITS - 1, perfect=False)
+
+
+_CLASS_MODEL = _categorical(np.array([1 << max(1, 15 - k) for k in range(ESCAPE_CLASSES)]))
+
+
+class TableCoder:
+    """The coder models of a set of tables, made once when a model is loaded. Immutable, so threads may share it."""
+
+    def __init__(self, tables: Tables) -> None:
+        self._models = [_categorical(w) for w in np.split(tables.weight, tables.start[1:])]
+        self._first = tables.first
+        self._escape = tables.length - 1
+
+    def encode(self, encoder: Any, symbols: NDArray[np.int32], index: NDArray[np.integer[Any]]) -> None:
+        """Code symbols: (N,), |s| <= SYMBOL_LIMIT, each with the table that `index`: (N,) names."""
+        order = np.argsort(index, kind="stable")
+        sorted_symbols, counts = symbols[order], np.bincount(index, minlength=len(self._models))
+        escaped = []
+        for table, part in self._groups(counts):
+            entry = sorted_symbols[part] - self._first[table]
+            outside = (entry < 0) | (entry >= self._escape[table])
+            if outside.any():
+                escaped.append(_fold(entry[outside], self._escape[table]))
+                entry = np.where(outside, self._escape[table], entry)
+            encoder.encode(np.ascontiguousarray(entry, dtype=np.int32), self._models[table])
+        if escaped:
+            _encode_escapes(encoder, np.concatenate(escaped))
+
+    def decode(self, decoder: Any, index: NDArray[np.integer[Any]]) -> NDArray[np.int32]:
+        """The symbols: (N,) that were coded with these table indices. CorruptError: no encoder made these bytes."""
+        order = np.argsort(index, kind="stable")
+        counts = np.bincount(index, minlength=len(self._models))
+        found = np.empty(len(index), np.int32)
+        outside = np.empty(len(index), bool)
+        for table, part in self._groups(counts):
+            entry = _decode(decoder, self._models[table], part.stop - part.start)
+            found[part] = entry + self._first[table]
+            outside[part] = entry == self._escape[table]
+        if outside.any():
+            tables = index[order][outside]
+            found[outside] = _decode_escapes(decoder, self._first[tables], self._escape[tables])
+        symbols = np.empty_like(found)
+        symbols[order] = found
+        return symbols
+
+    def _groups(self, counts: NDArray[np.int64]) -> Iterator[tuple[int, slice]]:
+        ends = np.cumsum(counts)
+        for table in np.flatnonzero(counts):
+            yield int(table), slice(int(ends[table] - counts[table]), int(ends[table]))
+
+
+def new_encoder() -> Any:
+    """An empty range encoder for `TableCoder.encode`."""
+    return _queue.RangeEncoder()
+
+
+def finish(encoder: Any) -> bytes:
+    """The coded bytes: big-endian words, without the zero bytes at the end, which the decoder supplies."""
+    return bytes(encoder.get_compressed().astype(_WORD).tobytes().rstrip(b"\0"))
+
+
+def new_decoder(payload: bytes) -> Any:
+    """A range decoder over what `finish` returned."""
+    padded = payload + bytes(-len(payload) % _WORD.itemsize)
+    return _queue.RangeDecoder(np.frombuffer(padded, _WORD).astype(np.uint32))
+
+
+def check_finished(decoder: Any) -> None:
+    """CorruptError unless all of the payload was used."""
+    if not decoder.maybe_exhausted():
+        raise CorruptError("the coded symbols end before the DATA chunk does")
+
+
+def _decode(decoder: Any, model: Any, count: int) -> NDArray[np.int32]:
+    try:
+        return np.asarray(decoder.decode(model, count), np.int32)
+    except AssertionError:  # constriction's word for bytes that no encoder writes
+        raise CorruptError("the coded symbols are damaged") from None
+
+
+def _fold(entry: NDArray[np.int32], escape: np.int32) -> NDArray[np.int64]:
+    """Escaped entries to v >= 0: even above the table, odd below it, by distance."""
+    wide = entry.astype(np.int64)
+    return np.where(wide < 0, -2 * wide - 1, 2 * (wide - escape))
+
+
+def _encode_escapes(encoder: Any, v: NDArray[np.int64]) -> None:
+    """Exp-Golomb codes: the class of every value first, then the k low bits of v + 1, class by class."""
+    classes = escape_class(v)
+    encoder.encode(classes, _CLASS_MODEL)
+    for k in range(1, ESCAPE_CLASSES):
+        low = (v[classes == k] + 1 - (1 << k)).astype(np.int32)
+        if len(low):
+            encoder.encode(low, _model.Uniform(1 << k))
+
+
+def _decode_escapes(decoder: Any, first: NDArray[np.int32], escape: NDArray[np.int32]) -> NDArray[np.int32]:
+    classes = _decode(decoder, _CLASS_MODEL, len(first))
+    v = (np.int64(1) << classes.astype(np.int64)) - 1
+    for k in range(1, ESCAPE_CLASSES):
+        which = np.flatnonzero(classes == k)
+        if len(which):
+            v[which] += _decode(decoder, _model.Uniform(1 << k), len(which))
+    entry = np.where(v & 1, -(v + 1) // 2, v // 2 + escape)
+    symbols = entry + first
+    if np.abs(symbols).max() > SYMBOL_LIMIT:
+        raise CorruptError("a coded symbol is out of range")
+    return symbols.astype(np.int32)
+
+
+def escape_class(v: NDArray[np.int64]) -> NDArray[np.int32]:
+    """floor(log2(v + 1)) for 0 <= v < 2^16, exactly."""
+    return (np.frexp((v + 1).astype(np.float64))[1] - 1).astype(np.int32)

@@ -1,0 +1,60 @@
+"""A known-answer test: does this device do the exact arithmetic right?"""
+
+from __future__ import annotations
+
+import functools
+import zlib
+
+import numpy as np
+import torch
+
+from twcodec.exact.layers import Geometry, Layer
+
+ANSWER = 2814644022
+"""CRC-32 of the outputs, as big-endian 32-bit integers, computed with Python's own integers in tests/exact."""
+
+
+@functools.lru_cache(maxsize=None)
+def passes(device: str) -> bool:
+    """Whether `device` ("cpu", "cuda:0") computes the test network to the last bit. Runs once a process and device."""
+    return answer(torch.device(device)) == ANSWER
+
+
+def answer(device: torch.device) -> int:
+    """CRC-32 of a transposed and a plain layer on pseudo-random integers near the ends of their ranges."""
+    a = torch.from_numpy(inputs().astype(np.float64)).to(device)
+    for weight, bias, shift, geometry in test_layers():
+        a = Layer(weight, bias, shift, geometry, activation=True, device=device)(a)
+    return zlib.crc32(a.cpu().numpy().astype(">i4").tobytes())
+
+
+def inputs() -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
+    """(8, 5, 7) integers, |a| < 2^20."""
+    return _integers(1, (8, 5, 7), 1 << 20)
+
+
+def test_layers() -> list[tuple[np.ndarray, np.ndarray, np.ndarray, Geometry]]:  # type: ignore[type-arg]
+    """Weights, biases, shifts and geometry of the two layers."""
+    return [
+        (
+            _integers(2, (12, 8, 5, 5), 1 << 15).astype(np.int16),
+            _integers(3, (12,), 1 << 30),
+            np.arange(12, dtype=np.int32) + 10,
+            Geometry(5, 2, 2, transposed=True, output_padding=1),
+        ),
+        (
+            _integers(4, (6, 12, 3, 3), 1 << 15).astype(np.int16),
+            _integers(5, (6,), 1 << 30),
+            np.arange(6, dtype=np.int32) + 14,
+            Geometry(3, 1, 1),
+        ),
+    ]
+
+
+def _integers(seed: int, shape: tuple[int, ...], limit: int) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
+    """Integers -limit < n < limit from a linear congruential generator (Knuth's MMIX)."""
+    state, out = seed, []
+    for _ in range(int(np.prod(shape))):
+        state = (state * 6364136223846793005 + 1442695040888963407) % (1 << 64)
+        out.append((state >> 32) * (2 * limit - 1) // (1 << 32) - limit + 1)
+    return np.array(out, np.int64).reshape(shape)

@@ -1,0 +1,101 @@
+"""Convolutions on integers: im2col and one matrix product, never a library's convolution."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from twcodec.errors import UnsupportedError
+from twcodec.exact.arithmetic import EXACT_LIMIT, FRACTION_BITS, SATURATION, leaky_relu, requantise
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+WEIGHT_LIMIT = (1 << 15) - 1
+"""|weight| of a layer: 15 bits and a sign."""
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """How a layer moves over its input. output_padding is used by transposed layers only."""
+
+    kernel: int
+    stride: int = 1
+    padding: int = 0
+    transposed: bool = False
+    output_padding: int = 0
+
+
+def quantise_weights(
+    weight: NDArray[np.float64], bias: NDArray[np.float64]
+) -> tuple[NDArray[np.int16], NDArray[np.int64], NDArray[np.int32]]:
+    """Integer weights, biases and shifts of a layer, made once when a model file is made.
+
+    weight: (O, ...) floats, output channel first; bias: (O,). Per output channel, s = 15 - e with max |w| = m 2^e,
+    1/2 <= m < 1; then w = floor(w 2^s + 1/2), b = floor(b 2^(s + 10) + 1/2).
+    """
+    _, exponent = np.frexp(np.abs(weight).reshape(len(weight), -1).max(axis=1))
+    shift = (15 - exponent).clip(0, 40)
+    scaled = np.floor(weight * np.exp2(shift).reshape(-1, *[1] * (weight.ndim - 1)) + 0.5)
+    integer_bias = np.floor(bias * np.exp2(shift + FRACTION_BITS) + 0.5)
+    limited = scaled.clip(-WEIGHT_LIMIT, WEIGHT_LIMIT).astype(np.int16)
+    return limited, integer_bias.astype(np.int64), shift.astype(np.int32)
+
+
+class Layer:
+    """One integer convolution, requantised, with an optional LeakyReLU behind it."""
+
+    def __init__(
+        self,
+        weight: NDArray[np.int16],
+        bias: NDArray[np.int64],
+        shift: NDArray[np.int32],
+        geometry: Geometry,
+        activation: bool,
+        device: str | torch.device = "cpu",
+    ) -> None:
+        """weight: (O, I, k, k), output channel first for transposed layers too; bias, shift: (O,).
+
+        UnsupportedError: the layer could leave the range in which float64 holds every integer.
+        """
+        self.geometry, self.activation = geometry, activation
+        if self.bound(weight, bias) >= EXACT_LIMIT or shift.min() < 0 or shift.max() > 40:
+            raise UnsupportedError("the model's entropy network could exceed 53 bits; it cannot be decoded exactly")
+        kernel = torch.from_numpy(weight.astype(np.float64)).to(device)
+        out_channels, in_channels = weight.shape[:2]
+        if geometry.transposed:  # columns of the output: (O k k, I)
+            self._matrix = kernel.permute(0, 2, 3, 1).reshape(-1, in_channels)
+        else:  # rows of the im2col matrix: (O, I k k)
+            self._matrix = kernel.reshape(out_channels, -1)
+        self._bias = torch.from_numpy(bias.astype(np.float64)).to(device)[:, None]
+        self._scale = torch.from_numpy(np.exp2(-shift.astype(np.float64))).to(device)[:, None]
+
+    @staticmethod
+    def bound(weight: NDArray[np.int16], bias: NDArray[np.int64]) -> int:
+        """The largest magnitude that any partial sum can have: max over channels of sum |w| 2^21 + |bias|."""
+        sums = np.abs(weight.astype(np.int64)).reshape(len(weight), -1).sum(axis=1)
+        return max(int(s) * SATURATION + abs(int(b)) for s, b in zip(sums, bias, strict=True))
+
+    def __call__(self, a: Tensor) -> Tensor:
+        """a: (I, H, W) integers in float64. Returns (O, H', W')."""
+        acc, size = self._transposed(a) if self.geometry.transposed else self._plain(a)
+        out = requantise(acc.add_(self._bias), self._scale).view(-1, *size)
+        return leaky_relu(out) if self.activation else out
+
+    def _plain(self, a: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        g, (height, width) = self.geometry, a.shape[1:]
+        size = tuple((n + 2 * g.padding - g.kernel) // g.stride + 1 for n in (height, width))
+        columns = functional.unfold(a[None], g.kernel, padding=g.padding, stride=g.stride)[0]  # (I k k, N)
+        return self._matrix @ columns, (size[0], size[1])
+
+    def _transposed(self, a: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        g, (height, width) = self.geometry, a.shape[1:]
+        size = [(n - 1) * g.stride - 2 * g.padding + g.kernel + g.output_padding for n in (height, width)]
+        columns = self._matrix @ a.reshape(a.shape[0], -1)  # (O k k, H W)
+        out = functional.fold(columns[None], size, g.kernel, padding=g.padding, stride=g.stride)[0]
+        return out.reshape(out.shape[0], -1), (size[0], size[1])

@@ -1,0 +1,76 @@
+"""Model files: safetensors with the metadata in its header. The SHA-256 of the file is the model's identity.
+
+No pickle: a model file is numbers and names, checked here and by the family before use.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from twcodec.errors import UnsupportedError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+FORMAT = "1"
+DIGEST_BYTES = 16
+_KEY = "twc"
+"""All metadata is one JSON text: safetensors writes several entries in an order that changes from run to run."""
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """A parsed model file. metadata: "family", "lambda" (one a quality row), "provenance" and the family's own."""
+
+    tensors: Mapping[str, NDArray[Any]]
+    metadata: Mapping[str, Any]
+    digest: bytes
+
+    def tensor(self, name: str, shape: tuple[int | None, ...], dtype: str) -> NDArray[Any]:
+        """A tensor of exactly this shape (None: any) and dtype ("float16"). UnsupportedError: it is not there."""
+        found = self.tensors.get(name)
+        if found is None:
+            raise UnsupportedError(f"the model file has no tensor {name}; it is damaged or of another family")
+        wrong = found.ndim != len(shape) or any(n not in (None, m) for n, m in zip(shape, found.shape, strict=False))
+        if wrong or str(found.dtype) != dtype:
+            raise UnsupportedError(
+                f"the model file's {name} is {found.dtype}{found.shape}, {dtype}{shape} was expected"
+            )
+        return found
+
+
+def digest_of(data: bytes) -> bytes:
+    """The first 16 bytes of the SHA-256: what a `.twc` file holds."""
+    return hashlib.sha256(data).digest()[:DIGEST_BYTES]
+
+
+def parse(data: bytes) -> ModelFile:
+    """Parse the bytes of a model file. UnsupportedError: it is none, or of a later format."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    try:
+        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+        metadata = json.loads(header["__metadata__"][_KEY])
+        found = metadata["format"]
+        tensors = load(data)
+    except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise UnsupportedError(
+            f"not a twc model file ({type(error).__name__}); make one with: twc models import"
+        ) from None
+    if found != FORMAT:
+        raise UnsupportedError(f"model file format {found!r}, this twc reads {FORMAT!r}")
+    return ModelFile(tensors, metadata, digest_of(data))
+
+
+def build(tensors: Mapping[str, NDArray[np.generic]], metadata: Mapping[str, Any]) -> bytes:
+    """The bytes of a model file; the same input always gives the same bytes."""
+    from safetensors.numpy import save
+
+    text = json.dumps({**metadata, "format": FORMAT}, sort_keys=True)
+    return bytes(save(dict(tensors), {_KEY: text}))

@@ -1,0 +1,108 @@
+"""The entropy part that every mean-scale hyperprior family shares: CompressAI's modules -> integers -> the exact path."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from twcodec.exact.arithmetic import ONE
+from twcodec.exact.hyperprior import MeanScaleHyperprior
+from twcodec.exact.layers import Geometry, Layer, quantise_weights
+from twcodec.exact.tables import Tables, table_from_probabilities
+
+if TYPE_CHECKING:
+    import torch
+    from numpy.typing import NDArray
+
+    from twcodec.models.file import ModelFile
+
+SCALE_MIN, SCALE_MAX, SCALE_LEVELS = 0.11, 256.0, 256
+"""Standard deviations that have a table of their own, in even steps of their logarithm (CompressAI has 64)."""
+
+
+def scale_levels() -> NDArray[np.float64]:
+    """(SCALE_LEVELS,): the standard deviation of each table."""
+    return np.exp(np.linspace(math.log(SCALE_MIN), math.log(SCALE_MAX), SCALE_LEVELS))
+
+
+def thresholds() -> NDArray[np.int32]:
+    """(SCALE_LEVELS - 1,): geometric midpoints in activations' units; level = number of thresholds <= scale."""
+    levels = scale_levels()
+    return np.floor(np.sqrt(levels[1:] * levels[:-1]) * ONE + 0.5).astype(np.int32)
+
+
+def gaussian_tables() -> Tables:
+    """One table a scale level: a Gaussian integrated over unit intervals around the integers."""
+    return Tables.pack([_gaussian_table(float(sigma)) for sigma in scale_levels()])
+
+
+def _gaussian_table(sigma: float) -> tuple[int, NDArray[np.uint16]]:
+    reach = math.ceil(5 * sigma) + 1
+    upper = np.array([0.5 * math.erfc((k + 0.5) / (sigma * math.sqrt(2))) for k in range(reach + 1)])  # P(x > k + 1/2)
+    tail = upper[:-1] - upper[1:]  # P of 1 .. reach
+    return table_from_probabilities(-reach, np.concatenate([tail[::-1], [1 - 2 * upper[0]], tail]))
+
+
+def factorised_tables(bottleneck: Any, reach: int = 1024) -> tuple[Tables, NDArray[np.int32]]:
+    """One table a channel of CompressAI's EntropyBottleneck, and the medians they lie around, in activations' units.
+
+    The density of Ballé et al. 2018 (appendix 6.1), in double precision, at the integers around the median that the
+    integer path will use.
+    """
+    import torch
+
+    bottleneck = bottleneck.double()
+    medians = np.floor(bottleneck.quantiles[:, 0, 1].detach().numpy() * ONE + 0.5).astype(np.int32)
+    edges = torch.arange(-reach, reach + 2, dtype=torch.float64) - 0.5
+    with torch.inference_mode():
+        positions = edges + torch.from_numpy(medians / ONE)[:, None, None]  # (N, 1, 2 reach + 2)
+        logits = bottleneck._logits_cumulative(positions, stop_gradient=True)[:, 0]
+        # the half in which the difference of two sigmoids does not cancel
+        sign = -torch.sign(logits[:, :-1] + logits[:, 1:])
+        mass = (torch.sigmoid(sign * logits[:, 1:]) - torch.sigmoid(sign * logits[:, :-1])).abs().numpy()
+    return Tables.pack([table_from_probabilities(-reach, channel) for channel in mass]), medians
+
+
+def to_tensors(h_s: Sequence[Any], bottleneck: Any) -> dict[str, NDArray[Any]]:
+    """The tensors of a model file for an h_s (its convolutions in order, as torch modules) and an EntropyBottleneck."""
+    out: dict[str, NDArray[Any]] = {}
+    for i, module in enumerate(h_s):
+        weight = module.weight.detach().double().numpy()
+        if type(module).__name__ == "ConvTranspose2d":
+            weight = weight.swapaxes(0, 1)  # output channel first
+        parts = quantise_weights(np.ascontiguousarray(weight), module.bias.detach().double().numpy())
+        out.update({f"h_s.{i}.{name}": part for name, part in zip(("weight", "bias", "shift"), parts, strict=True)})
+    z_tables, medians = factorised_tables(bottleneck)
+    for name, tables in (("y", gaussian_tables()), ("z", z_tables)):
+        out.update({f"tables.{name}.weight": tables.weight, f"tables.{name}.length": tables.length})
+        out[f"tables.{name}.first"] = tables.first
+    return {**out, "thresholds": thresholds(), "medians": medians}
+
+
+def from_file(
+    file: ModelFile, geometries: Sequence[Geometry], channels: Sequence[int], device: torch.device
+) -> MeanScaleHyperprior:
+    """The exact entropy path of a model file.
+
+    channels: of z_hat, of each layer's output; the last one is twice y's. UnsupportedError: the file does not fit.
+    """
+    layers = []
+    for i, geometry in enumerate(geometries):
+        kernel = (channels[i + 1], channels[i], geometry.kernel, geometry.kernel)
+        weight = file.tensor(f"h_s.{i}.weight", kernel, "int16")
+        bias = file.tensor(f"h_s.{i}.bias", (channels[i + 1],), "int64")
+        shift = file.tensor(f"h_s.{i}.shift", (channels[i + 1],), "int32")
+        layers.append(Layer(weight, bias, shift, geometry, activation=i + 1 < len(geometries), device=device))
+    limits = file.tensor("thresholds", (None,), "int32")
+    medians = file.tensor("medians", (channels[0],), "int32")
+    y, z = _tables(file, "y", len(limits) + 1), _tables(file, "z", channels[0])
+    return MeanScaleHyperprior(layers, y, z, limits, medians, device)
+
+
+def _tables(file: ModelFile, name: str, count: int) -> Tables:
+    weight = file.tensor(f"tables.{name}.weight", (None,), "uint16")
+    length = file.tensor(f"tables.{name}.length", (count,), "int32")
+    return Tables(weight, length, file.tensor(f"tables.{name}.first", (count,), "int32"))

@@ -1,0 +1,79 @@
+"""A loaded model: what the codec knows of it, whatever its family."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+
+from twcodec.errors import MissingError, UnsupportedError, UsageError
+from twcodec.exact import known_answer
+from twcodec.models import file as model_file
+from twcodec.models import residual_dct
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from twcodec.exact.hyperprior import MeanScaleHyperprior
+
+
+class Family(Protocol):
+    """The float transforms of a model and its exact entropy path. Tensors have no batch axis."""
+
+    stride: int
+    entropy: MeanScaleHyperprior
+
+    @property
+    def rows(self) -> int: ...  # noqa: D102
+    def g_a(self, x: Tensor, quality: float) -> Tensor: ...  # noqa: D102
+    def h_a(self, y: Tensor) -> Tensor: ...  # noqa: D102
+    def g_s(self, y_hat: Tensor, quality: float) -> Tensor: ...  # noqa: D102
+
+
+FAMILIES = {residual_dct.NAME: residual_dct.ResidualDCT}
+
+
+class Model:
+    """A model on a device: its family, its identity, its rate-distortion trade-off."""
+
+    def __init__(self, data: bytes, name: str, device: torch.device) -> None:
+        """data: a model file. UnsupportedError: not a model file, or of an unknown family."""
+        parsed = model_file.parse(data)
+        self.name, self.digest, self.device = name, parsed.digest, device
+        kind = parsed.metadata.get("family")
+        if kind not in FAMILIES:
+            raise UnsupportedError(f"the model file is of family {kind!r}, this twc knows {', '.join(FAMILIES)}")
+        _check_arithmetic(device)
+        self.family: Family = FAMILIES[kind](parsed, device)
+        self._lambdas = _lambdas(parsed.metadata.get("lambda"), self.family.rows)
+
+    @property
+    def qualities(self) -> tuple[float, float]:
+        """Lowest and highest quality."""
+        return 1.0, float(self.family.rows)
+
+    def check_quality(self, quality: float) -> float:
+        """The quality as the file will hold it, to a thousandth. UsageError: out of range."""
+        low, high = self.qualities
+        if not low <= quality <= high:
+            raise UsageError(f"quality {quality:g} is out of range; the model {self.name} has {low:g} to {high:g}")
+        return round(quality * 1000) / 1000
+
+    def lambda_(self, quality: float) -> float:
+        """The trade-off the model was trained with: loss = bits a pixel + lambda 255^2 MSE, MSE of values in 0 .. 1."""
+        low = min(int(quality), self.family.rows - 1)
+        a, b = math.log(self._lambdas[low - 1]), math.log(self._lambdas[low])
+        return math.exp(a + (b - a) * (quality - low))
+
+
+def _check_arithmetic(device: torch.device) -> None:
+    if not known_answer.passes(str(device)):
+        raise MissingError(f"the device {device} does not compute the exact arithmetic right; use --device cpu")
+
+
+def _lambdas(found: object, rows: int) -> list[float]:
+    values = found if isinstance(found, list) else []
+    if len(values) != rows or not all(isinstance(v, (int, float)) and v > 0 for v in values):
+        raise UnsupportedError("the model file's lambdas do not match its quality rows")
+    return [float(v) for v in values]

@@ -1,0 +1,89 @@
+"""Where a picture lies on the coding grid: one of its eight flips and turns, then a shift. Exactly invertible."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+TRANSPOSE, FLIP_ROWS, FLIP_COLUMNS = 4, 2, 1
+"""The bits of `turn`, applied in this order."""
+
+
+@dataclass(frozen=True)
+class Placement:
+    """A flip or quarter turn, then a move down by dy and right by dx pixels.
+
+    turn: 0 .. 7, a sum of `TRANSPOSE`, `FLIP_ROWS` and `FLIP_COLUMNS`. 0 <= dy, dx < 16.
+    """
+
+    turn: int = 0
+    dy: int = 0
+    dx: int = 0
+
+    def size(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width of what `apply` makes of a picture of height x width."""
+        if self.turn & TRANSPOSE:
+            height, width = width, height
+        return height + self.dy, width + self.dx
+
+    def apply(self, x: Tensor) -> Tensor:
+        """Transform x: (..., H, W), any dtype. Returns (..., H', W') with (H', W') = `size(H, W)`."""
+        return grid_shift(flip_turn(x, self.turn), self.dy, self.dx)
+
+    def undo(self, x: Tensor) -> Tensor:
+        """The inverse of `apply`, bit for bit. x: (..., H', W')."""
+        return undo_flip_turn(crop_shift(x, self.dy, self.dx), self.turn)
+
+    def describe(self) -> dict[str, int | bool]:
+        """The parameters under readable names, for `twc info`."""
+        return {
+            "transpose": bool(self.turn & TRANSPOSE),
+            "flip_rows": bool(self.turn & FLIP_ROWS),
+            "flip_columns": bool(self.turn & FLIP_COLUMNS),
+            "shift_down": self.dy,
+            "shift_right": self.dx,
+        }
+
+
+def flip_turn(x: Tensor, turn: int) -> Tensor:
+    """Transpose, then reverse the rows, then the columns, as the bits of `turn` say. x: (..., H, W)."""
+    if turn & TRANSPOSE:
+        x = x.transpose(-1, -2)
+    dims = [dim for dim, bit in ((-2, FLIP_ROWS), (-1, FLIP_COLUMNS)) if turn & bit]
+    return x.flip(dims) if dims else x
+
+
+def undo_flip_turn(x: Tensor, turn: int) -> Tensor:
+    """The inverse of `flip_turn`."""
+    x = flip_turn(x, turn & ~TRANSPOSE)
+    return x.transpose(-1, -2) if turn & TRANSPOSE else x
+
+
+def grid_shift(x: Tensor, dy: int, dx: int) -> Tensor:
+    """Move the picture down and right on the coding grid by reflecting its top and left margins.
+
+    x: (..., H, W), any dtype and size: a margin larger than the picture reflects back and forth.
+    Returns (..., H + dy, W + dx); `crop_shift` undoes it exactly.
+    """
+    if dy:
+        x = x.index_select(-2, _reflected(x.shape[-2], dy, x))
+    if dx:
+        x = x.index_select(-1, _reflected(x.shape[-1], dx, x))
+    return x
+
+
+def crop_shift(x: Tensor, dy: int, dx: int) -> Tensor:
+    """The inverse of `grid_shift`."""
+    return x[..., dy:, dx:]
+
+
+def _reflected(size: int, shift: int, like: Tensor) -> Tensor:
+    """Source index of each position -shift .. size - 1 under reflection without repeating the edge."""
+    import torch
+
+    period = max(2 * (size - 1), 1)
+    at = torch.arange(-shift, size, device=like.device).remainder(period)
+    return torch.minimum(at, period - at).clamp_max_(size - 1)
