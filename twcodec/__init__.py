@@ -1,4 +1,4 @@
-"""twc: a learned image codec that decodes bit-exactly everywhere, with two-way compression against adversarial pictures.
+"""twc: a learned image codec that decodes bit-exactly everywhere and defends itself by two-way compression.
 
     import twcodec
     codec = twcodec.open_codec()

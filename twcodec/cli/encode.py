@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 @click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), default="auto", help="Of the analysis.")
 @options.apply(options.model, options.device, options.threads, options.max_pixels)
 @options.apply(options.force, options.as_json, options.quiet, options.verbose)
-def command(  # noqa: PLR0913 - one parameter an option
+def command(
     source: str,
     target: str,
     quality: float,
@@ -65,7 +65,7 @@ def command(  # noqa: PLR0913 - one parameter an option
     quiet: bool,
     verbose: bool,
 ) -> None:
-    """Compress the picture IN (any format that Pillow reads; - for standard input) to the TWC file OUT (- for standard output).
+    """Compress the picture IN to the TWC file OUT. Either may be - for a pipe; IN is anything that Pillow reads.
 
     \b
     twc encode photo.jpg photo.twc
@@ -95,8 +95,9 @@ def command(  # noqa: PLR0913 - one parameter an option
 def _tell(source: str, target: str, report: Report, verbose: bool) -> None:
     won = report.chosen
     say(
-        f"{options.shown(source)} -> {options.shown(target)}: {report.width}x{report.height} {report.mode}, {report.bytes} bytes, "
-        f"{report.bpp:.3f} bpp, {report.psnr:.2f} dB, branch: {won.transform} (of {len(report.branches)})"
+        f"{options.shown(source)} -> {options.shown(target)}: {report.width}x{report.height} {report.mode}, "
+        f"{report.bytes} bytes, {report.bpp:.3f} bpp, {report.psnr:.2f} dB, "
+        f"branch: {won.transform} (of {len(report.branches)})"
     )
     for branch in report.branches if verbose else ():
         mark = "*" if branch.chosen else " "

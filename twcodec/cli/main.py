@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import importlib
 import os
@@ -21,6 +22,16 @@ COMMANDS = {
     "verify": "Check that TWC files decode.",
 }
 """One file each in twcodec/cli, imported only when it is called."""
+
+EXIT_CODES = """\b
+Exit codes:
+  0  ok                             6  a limit was exceeded
+  1  some of several files failed   7  the output exists or cannot be written
+  2  usage                          8  a device or dependency is missing
+  3  unreadable input, or not TWC   9  what was encoded does not decode
+  4  corrupt or truncated file    130  interrupted
+  5  unsupported version, unknown model
+"""
 
 
 class LazyCommands(click.Group):
@@ -55,9 +66,7 @@ class LazyCommands(click.Group):
 @click.command(
     cls=LazyCommands,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit codes: 0 ok, 1 some of several files failed, 2 usage, 3 unreadable input, 4 corrupt file, 5 unsupported "
-    "version or unknown model, 6 limit exceeded, 7 output, 8 device or dependency missing, 9 verification failed, "
-    "130 interrupted.",
+    epilog=EXIT_CODES,
 )
 @click.version_option(__version__, "-V", "--version", prog_name="twc", message="%(prog)s %(version)s")
 def twc() -> None:
@@ -104,10 +113,8 @@ def say(line: str) -> None:
     """One line on standard error, whatever characters it holds; gone if nobody listens."""
     if sys.stderr is None:
         return
-    try:
+    with contextlib.suppress(OSError):
         print("twc:", " ".join(line.split("\n")), file=sys.stderr, flush=True)
-    except OSError:
-        pass
 
 
 def _terminate(number: int, _frame: Any) -> None:

@@ -37,8 +37,10 @@ def ms_ssim_loss(a: Tensor, b: Tensor, levels: int) -> Tensor:
     if scales == 1:
         from pytorch_msssim import ssim
 
-        return 1 - ssim(x, y, data_range=1.0).double()
-    return 1 - ms_ssim(x, y, data_range=1.0, weights=weights).double()
+        similarity: Tensor = ssim(x, y, data_range=1.0)
+    else:
+        similarity = ms_ssim(x, y, data_range=1.0, weights=weights)
+    return 1 - similarity.double()
 
 
 def psnr(error: float) -> float:

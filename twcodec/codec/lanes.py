@@ -33,7 +33,7 @@ class Lanes:
         return self._cuda.stream(self._streams[lane]) if self._cuda else contextlib.nullcontext()
 
     def join(self, results: Iterable[Iterable[Tensor]], device: torch.device) -> None:
-        """Let the caller's stream wait for every lane. results: a lane's tensors that are used afterwards, lane by lane."""
+        """Let the caller's stream wait for every lane. results: lane by lane, the tensors that are used afterwards."""
         if not self._cuda:
             return
         current = self._cuda.current_stream(device)

@@ -28,7 +28,7 @@ class BranchReport:
 
 @dataclass(frozen=True)
 class Report:
-    """One encoding. bpp counts the whole file over the pixels of the picture as given; psnr in dB, infinite if exact."""
+    """One encoding. bpp: of the whole file, over the pixels of the picture as given. psnr: dB, infinite if exact."""
 
     width: int
     height: int

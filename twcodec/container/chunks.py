@@ -1,4 +1,4 @@
-"""The frame of a TWC file: magic, version, then chunks with a length, a type and a CRC-32 (formats/twc-1.md, section 2)."""
+"""The frame of a TWC file: magic, version, chunks with length, type and CRC-32 (formats/twc-1.md, section 2)."""
 
 from __future__ import annotations
 

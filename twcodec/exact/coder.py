@@ -1,4 +1,4 @@
-"""Symbols <-> bytes: a range coder over integer tables, one call for all symbols of a table (formats/twc-1.md, section 7).
+"""Symbols <-> bytes: a range coder over integer tables, one call a table (formats/twc-1.md, section 7).
 
 The coder is constriction's range coder: 32-bit words, 64-bit state, 24-bit probabilities. A weight w of 2^16 is handed
 to it as 256 w of 2^24. constriction gives every one of n symbols 1 unit and divides the other 2^24 - n in proportion

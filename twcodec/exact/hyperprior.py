@@ -1,4 +1,4 @@
-"""The mean-scale hyperprior (Minnen et al. 2018, without context) on integers: everything between z and the coded bytes.
+"""The mean-scale hyperprior (Minnen et al. 2018, without context) on integers: from z to the coded bytes.
 
 Symbols, means and table indices are integers and the same on every device. Latents that come in are floats: any y is
 codable, so what makes it need not be exact.

@@ -14,7 +14,7 @@ ANSWER = 2814644022
 """CRC-32 of the outputs, as big-endian 32-bit integers, computed with Python's own integers in tests/exact."""
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def passes(device: str) -> bool:
     """Whether `device` ("cpu", "cuda:0") computes the test network to the last bit. Runs once a process and device."""
     return answer(torch.device(device)) == ANSWER

@@ -89,13 +89,13 @@ class Layer:
 
     def _plain(self, a: Tensor) -> tuple[Tensor, tuple[int, int]]:
         g, (height, width) = self.geometry, a.shape[1:]
-        size = tuple((n + 2 * g.padding - g.kernel) // g.stride + 1 for n in (height, width))
+        rows, cols = ((n + 2 * g.padding - g.kernel) // g.stride + 1 for n in (height, width))
         columns = functional.unfold(a[None], g.kernel, padding=g.padding, stride=g.stride)[0]  # (I k k, N)
-        return self._matrix @ columns, (size[0], size[1])
+        return self._matrix @ columns, (rows, cols)
 
     def _transposed(self, a: Tensor) -> tuple[Tensor, tuple[int, int]]:
         g, (height, width) = self.geometry, a.shape[1:]
-        size = [(n - 1) * g.stride - 2 * g.padding + g.kernel + g.output_padding for n in (height, width)]
+        rows, cols = ((n - 1) * g.stride - 2 * g.padding + g.kernel + g.output_padding for n in (height, width))
         columns = self._matrix @ a.reshape(a.shape[0], -1)  # (O k k, H W)
-        out = functional.fold(columns[None], size, g.kernel, padding=g.padding, stride=g.stride)[0]
-        return out.reshape(out.shape[0], -1), (size[0], size[1])
+        out = functional.fold(columns[None], (rows, cols), g.kernel, padding=g.padding, stride=g.stride)[0]
+        return out.reshape(out.shape[0], -1), (rows, cols)

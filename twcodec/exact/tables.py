@@ -53,12 +53,12 @@ class Tables:
     @property
     def start(self) -> NDArray[np.int64]:
         """(T,): where each table begins in `weight`."""
-        return np.concatenate([[0], np.cumsum(self.length[:-1], dtype=np.int64)])
+        return np.cumsum(self.length, dtype=np.int64) - self.length
 
     @property
     def cost(self) -> NDArray[np.float64]:
         """Bits of each entry of `weight`: 16 - log2 w."""
-        return TOTAL_BITS - np.log2(self.weight.astype(np.float64))
+        return np.asarray(TOTAL_BITS - np.log2(self.weight.astype(np.float64)))
 
     @property
     def cheapest(self) -> NDArray[np.float64]:
@@ -74,9 +74,10 @@ class Tables:
 
 
 def table_from_probabilities(lowest: int, probabilities: NDArray[np.float64]) -> tuple[int, NDArray[np.uint16]]:
-    """The table of a distribution over lowest, lowest + 1, ...: symbols under half a unit of 2^-16 are left to the escape.
+    """The table of a distribution over lowest, lowest + 1, ...; 0 must be among them.
 
-    Returns the first symbol and its weights, the escape last. 0 must be within the range that is kept.
+    Symbols under half a unit of 2^-16 at the ends are left to the escape. Returns the first symbol and the weights,
+    the escape last.
     """
     kept = np.flatnonzero(probabilities * TOTAL >= 0.5)
     low = min(int(kept[0]), -lowest) if len(kept) else -lowest
@@ -97,4 +98,4 @@ def _apportion(probabilities: NDArray[np.float64]) -> NDArray[np.uint16]:
     while missing < 0:  # many entries were lifted to 1: the largest pay, one unit at a time
         weight[np.argmax(weight)] -= 1
         missing += 1
-    return weight.astype(np.uint16)
+    return np.asarray(weight, np.uint16)

@@ -1,4 +1,4 @@
-"""The entropy part that every mean-scale hyperprior family shares: CompressAI's modules -> integers -> the exact path."""
+"""The entropy part that every mean-scale hyperprior family shares: CompressAI's modules -> the exact path."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ SCALE_MIN, SCALE_MAX, SCALE_LEVELS = 0.11, 256.0, 256
 
 def scale_levels() -> NDArray[np.float64]:
     """(SCALE_LEVELS,): the standard deviation of each table."""
-    return np.exp(np.linspace(math.log(SCALE_MIN), math.log(SCALE_MAX), SCALE_LEVELS))
+    return np.asarray(np.exp(np.linspace(math.log(SCALE_MIN), math.log(SCALE_MAX), SCALE_LEVELS)))
 
 
 def thresholds() -> NDArray[np.int32]:
     """(SCALE_LEVELS - 1,): geometric midpoints in activations' units; level = number of thresholds <= scale."""
     levels = scale_levels()
-    return np.floor(np.sqrt(levels[1:] * levels[:-1]) * ONE + 0.5).astype(np.int32)
+    return np.asarray(np.floor(np.sqrt(levels[1:] * levels[:-1]) * ONE + 0.5), np.int32)
 
 
 def gaussian_tables() -> Tables:
@@ -73,8 +73,8 @@ def to_tensors(h_s: Sequence[Any], bottleneck: Any) -> dict[str, NDArray[Any]]:
         weight = module.weight.detach().double().numpy()
         if type(module).__name__ == "ConvTranspose2d":
             weight = weight.swapaxes(0, 1)  # output channel first
-        parts = quantise_weights(np.ascontiguousarray(weight), module.bias.detach().double().numpy())
-        out.update({f"h_s.{i}.{name}": part for name, part in zip(("weight", "bias", "shift"), parts, strict=True)})
+        integers = quantise_weights(np.ascontiguousarray(weight), module.bias.detach().double().numpy())
+        out[f"h_s.{i}.weight"], out[f"h_s.{i}.bias"], out[f"h_s.{i}.shift"] = integers
     z_tables, medians = factorised_tables(bottleneck)
     for name, tables in (("y", gaussian_tables()), ("z", z_tables)):
         out.update({f"tables.{name}.weight": tables.weight, f"tables.{name}.length": tables.length})

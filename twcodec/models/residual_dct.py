@@ -1,4 +1,4 @@
-"""The family `residual-dct`: a learned linear 16x16 block transform, residual blocks at 1/16 resolution, a mean-scale hyperprior.
+"""The family `residual-dct`: a learned 16x16 block transform, residual blocks at 1/16 resolution, a hyperprior.
 
 Initialised with an orthonormal DCT and trained end to end (design section 5). One set of weights serves every quality:
 a gain for each channel and quality row before quantisation, another before synthesis; between rows their logarithms

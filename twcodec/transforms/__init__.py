@@ -1,4 +1,4 @@
-"""Invertible transforms of the encoder's input, and the rule that turns a seed into their parameters. No torch at import."""
+"""Invertible transforms of the input, and the rule that turns a seed into their parameters. No torch at import."""
 
 from twcodec.transforms.registry import (
     BY_NAME,

@@ -1,0 +1,101 @@
+import numpy as np
+import plain
+import pytest
+import torch
+
+from twcodec.errors import UnsupportedError
+from twcodec.exact import known_answer
+from twcodec.exact.arithmetic import EXACT_LIMIT, SATURATION, leaky_relu, requantise
+from twcodec.exact.layers import Geometry, Layer, quantise_weights
+
+GEOMETRIES = [
+    Geometry(3, 1, 1),
+    Geometry(5, 2, 2),
+    Geometry(1),
+    Geometry(5, 2, 2, transposed=True, output_padding=1),
+    Geometry(3, 1, 1, transposed=True),
+]
+
+
+def random_layer(rng, outputs, inputs, kernel):
+    weight = rng.integers(-32767, 32768, (outputs, inputs, kernel, kernel)).astype(np.int16)
+    return weight, rng.integers(-(1 << 30), 1 << 30, outputs), rng.integers(0, 25, outputs).astype(np.int32)
+
+
+def plainly(a, weight, bias, shift, geometry):
+    lists = a.tolist(), weight.tolist(), bias.tolist(), shift.tolist()
+    if geometry.transposed:
+        return plain.convolve_transposed(*lists, geometry.stride, geometry.padding, geometry.output_padding)
+    return plain.convolve(*lists, geometry.stride, geometry.padding)
+
+
+@pytest.mark.parametrize("geometry", GEOMETRIES)
+@pytest.mark.parametrize("size", [(1, 1), (2, 3), (5, 4)])
+def test_layers_agree_with_plain_integers(geometry, size):
+    rng = np.random.default_rng(geometry.kernel + size[0])
+    weight, bias, shift = random_layer(rng, 3, 4, geometry.kernel)
+    a = rng.integers(1 - SATURATION, SATURATION, (4, *size))
+    for activation in (False, True):
+        out = Layer(weight, bias, shift, geometry, activation)(torch.from_numpy(a).double())
+        want = plainly(a, weight, bias, shift, geometry)
+        if activation:
+            want = [[[plain.leaky_relu(v) for v in row] for row in plane] for plane in want]
+        assert out.tolist() == want
+
+
+def test_requantising_rounds_halves_up_and_saturates():
+    acc = torch.tensor([[-3.0, -2, -1, 0, 1, 2, 3, 1e15, -1e15]], dtype=torch.float64)
+    out = requantise(acc, torch.tensor([[0.5]], dtype=torch.float64))
+    assert out.tolist() == [[-1, -1, 0, 0, 1, 1, 2, SATURATION - 1, 1 - SATURATION]]
+
+
+def test_the_leaky_slope_is_655_in_65536_with_the_same_floor():
+    a = torch.arange(-SATURATION + 1, SATURATION, 9973, dtype=torch.float64)
+    assert leaky_relu(a).tolist() == [plain.leaky_relu(int(v)) for v in a]
+
+
+def test_quantised_weights_use_fifteen_bits_a_channel():
+    weight = np.array([[0.75, -0.1], [3.0, 0.001], [1e-3, 0]])[:, :, None, None]
+    integers, bias, shift = quantise_weights(weight, np.array([1.0, -0.5, 0.25]))
+    assert shift.tolist() == [15, 13, 24]
+    assert integers[:, 0, 0, 0].tolist() == [24576, 24576, 16777]
+    assert bias.tolist() == [1 << 25, -(1 << 22), 1 << 32]
+
+
+def test_a_layer_that_could_leave_53_bits_is_refused():
+    weight = np.full((1, 2048, 9, 9), 32767, np.int16)
+    zero = np.zeros(1, np.int64)
+    assert Layer.bound(weight, zero) == 2048 * 81 * 32767 * SATURATION > EXACT_LIMIT
+    with pytest.raises(UnsupportedError, match="53 bits"):
+        Layer(weight, zero, np.zeros(1, np.int32), Geometry(9), activation=False)
+
+
+def test_the_known_answer_is_what_plain_integers_give():
+    a = known_answer.inputs()
+    for weight, bias, shift, geometry in known_answer.test_layers():
+        a = np.array([[[plain.leaky_relu(v) for v in row] for row in p] for p in plainly(a, weight, bias, shift, geometry)])
+    import zlib
+
+    assert zlib.crc32(a.astype(">i4").tobytes()) == known_answer.ANSWER
+    assert known_answer.passes("cpu")
+
+
+def test_a_device_that_rounds_wrongly_is_found_out(monkeypatch):
+    monkeypatch.setattr("twcodec.exact.layers.requantise", lambda acc, scale: requantise(acc.float(), scale.float()).double())
+    assert known_answer.answer(torch.device("cpu")) != known_answer.ANSWER
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_sums_do_not_depend_on_threads_or_order(threads):
+    rng = np.random.default_rng(5)
+    weight, bias, shift = random_layer(rng, 64, 200, 3)
+    a = rng.integers(1 - SATURATION, SATURATION, (200, 24, 17))
+    order = rng.permutation(200)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        plainly_ordered = Layer(weight, bias, shift, Geometry(3, 1, 1), False)(torch.from_numpy(a).double())
+        shuffled = Layer(weight[:, order], bias, shift, Geometry(3, 1, 1), False)(torch.from_numpy(a[order]).double())
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(plainly_ordered, shuffled)

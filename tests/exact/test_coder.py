@@ -1,0 +1,150 @@
+import math
+
+import numpy as np
+import plain
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from twcodec.errors import CorruptError, UnsupportedError
+from twcodec.exact import coder
+from twcodec.exact.hyperprior import Cost
+from twcodec.exact.tables import TOTAL, Tables, table_from_probabilities
+from twcodec.models.mean_scale import gaussian_tables, scale_levels, thresholds
+
+
+def gaussian(sigma: float) -> tuple[int, np.ndarray]:
+    edges = np.array([0.5 * (1 + math.erf(x / sigma / math.sqrt(2))) for x in np.arange(-2000.5, 2001)])
+    return table_from_probabilities(-2000, np.diff(edges))
+
+
+SIGMAS = (0.11, 0.5, 3.0, 50.0)
+TABLES = Tables.pack([gaussian(s) for s in SIGMAS])
+CODER = coder.TableCoder(TABLES)
+LISTS = [(int(f), w.tolist()) for f, w in zip(TABLES.first, np.split(TABLES.weight, TABLES.start[1:]), strict=True)]
+
+
+def draw(seed: int, count: int, escapes: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Symbols that fit their tables, the first few of them anywhere."""
+    rng = np.random.default_rng(seed)
+    index = rng.integers(0, len(SIGMAS), count).astype(np.uint8)
+    symbols = np.round(rng.normal(size=count) * np.array(SIGMAS)[index]).astype(np.int32)
+    symbols[:escapes] = rng.integers(-32767, 32768, escapes)
+    return symbols, index
+
+
+def encoded(symbols, index) -> bytes:
+    encoder = coder.new_encoder()
+    CODER.encode(encoder, symbols, index)
+    return coder.finish(encoder)
+
+
+@pytest.mark.parametrize(("count", "escapes"), [(0, 0), (1, 0), (1, 1), (7, 3), (3000, 0), (3000, 40)])
+def test_the_plain_decoder_reads_what_the_fast_coder_writes(count, escapes):
+    symbols, index = draw(count + escapes, count, escapes)
+    payload = encoded(symbols, index)
+    assert plain.decode_symbols(plain.RangeDecoder(payload), LISTS, index.tolist()) == symbols.tolist()
+
+
+@pytest.mark.parametrize("count", [1, 2, 50, 3000])
+def test_the_plain_encoder_writes_the_same_bytes(count):
+    symbols, index = draw(count, count)
+    symbols = np.where(np.abs(symbols) > 0, np.sign(symbols), 0)  # within every table but the first
+    index = np.maximum(index, 1)
+    encoder = plain.RangeEncoder()
+    for i in np.argsort(index, kind="stable"):
+        first, weights = LISTS[index[i]]
+        encoder.encode([256 * w for w in weights], int(symbols[i]) - first)
+    assert encoder.finish() == encoded(symbols, index)
+
+
+def test_coded_words_are_pinned():
+    """Bits of the format: if this fails, old files no longer decode."""
+    payload = encoded(*draw(11, 60, 3))
+    assert payload.hex() == PINNED
+
+
+PINNED = (
+    "ffffffff8340b3a3e0d383331a107d8c09ad52b462dc98f2d7c3de63fa77c7e8d6b086ffffff4b9a1eb0d598"
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.integers(-32767, 32767), st.integers(0, 3)), max_size=40))
+def test_any_symbols_come_back(pairs):
+    symbols = np.array([s for s, _ in pairs], np.int32)
+    index = np.array([i for _, i in pairs], np.uint8)
+    decoder = coder.new_decoder(encoded(symbols, index))
+    assert np.array_equal(CODER.decode(decoder, index), symbols)
+    coder.check_finished(decoder)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.binary(max_size=200), st.integers(0, 400))
+def test_any_bytes_decode_to_symbols_in_range_or_are_called_corrupt(payload, count):
+    index = np.arange(count, dtype=np.uint8) % 4
+    try:
+        decoder = coder.new_decoder(payload)
+        symbols = CODER.decode(decoder, index)
+        coder.check_finished(decoder)
+    except CorruptError:
+        return
+    assert len(symbols) == count
+    assert count == 0 or np.abs(symbols).max() <= 32767
+
+
+def test_symbols_that_end_too_early_are_corrupt():
+    decoder = coder.new_decoder(encoded(*draw(1, 3000)))
+    CODER.decode(decoder, np.ones(10, np.uint8))
+    with pytest.raises(CorruptError, match="end before"):
+        coder.check_finished(decoder)
+
+
+@pytest.mark.parametrize("escapes", [0, 1, 500])
+def test_the_estimate_is_the_coded_length(escapes):
+    symbols, index = draw(escapes, 20000, escapes)
+    bits = float(Cost(TABLES, torch.device("cpu"))(torch.from_numpy(symbols), torch.from_numpy(index)))
+    written = 8 * len(encoded(symbols, index))
+    assert abs(bits - written) <= 0.001 * written + 64
+
+
+def test_every_gaussian_table_sums_to_65536_and_costs_little_more_than_the_density():
+    tables = gaussian_tables()
+    assert len(tables) == 256
+    for sigma, weight, first in zip(scale_levels(), np.split(tables.weight, tables.start[1:]), tables.first, strict=True):
+        assert int(weight.sum()) == TOTAL
+        assert weight.min() >= 1
+        k = np.arange(first, first + len(weight) - 1)
+        density = np.array([0.5 * (math.erf((i + 0.5) / sigma / 2**0.5) - math.erf((i - 0.5) / sigma / 2**0.5)) for i in k])
+        excess = float((density * (np.log2(density) - np.log2(weight[:-1] / TOTAL))).sum())
+        assert excess < 0.002, sigma
+
+
+def test_thresholds_ascend_and_lie_between_their_levels():
+    edges = thresholds() / 1024
+    assert (np.diff(edges) > 0).all()
+    assert (edges > scale_levels()[:-1]).all()
+    assert (edges < scale_levels()[1:]).all()
+
+
+@pytest.mark.parametrize(
+    ("weight", "length", "first"),
+    [
+        ([1, 1], [2], [0]),
+        ([65535, 1, 0], [3], [0]),
+        ([65535, 1], [3], [0]),
+        ([65535, 1], [2], [1]),
+        ([65535, 1], [2], [-1]),
+        ([65535, 1], [1], [0]),
+        ([], [], []),
+    ],
+)
+def test_tables_that_could_not_drive_the_coder_are_refused(weight, length, first):
+    with pytest.raises(UnsupportedError, match="not sound"):
+        Tables(np.array(weight, np.uint16), np.array(length, np.int32), np.array(first, np.int32))
+
+
+def test_escape_classes_are_exact_at_powers_of_two():
+    for k in range(1, 16):
+        assert coder.escape_class(np.array([2**k - 2, 2**k - 1, 2**k])).tolist() == [k - 1, k, k]
