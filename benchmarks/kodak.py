@@ -1,6 +1,6 @@
-"""Rate and distortion of real .twc files on Kodak, against the float reference's figures in shared/weights/default.json.
+"""Rate and distortion of real .twc files on Kodak, against the float reference in shared/weights/default.json.
 
-    python benchmarks/kodak.py reference            every quality, --transform never: bpp and PSNR of files that were decoded
+    python benchmarks/kodak.py reference            every quality, one way: bpp and PSNR of files that were decoded
     python benchmarks/kodak.py two-way              -q 2, 4, 6: is the two-way file ever worse than the one-way file?
 
 TWC_SHARED names the shared folder (default: ../shared). Writes benchmarks/results/kodak-<what>.json.
@@ -111,6 +111,7 @@ if __name__ == "__main__":
     runs = {"reference": reference, "two-way": two_way}
     if len(sys.argv) != 2 or sys.argv[1] not in runs:
         sys.exit(__doc__)
-    result = {"date": time.strftime("%Y-%m-%d"), "machine": platform.machine(), "twc": twcodec.__version__, **runs[sys.argv[1]]()}
+    result = {"date": time.strftime("%Y-%m-%d"), "machine": platform.machine(), "twc": twcodec.__version__}
+    result.update(runs[sys.argv[1]]())
     (HERE / "results" / f"kodak-{sys.argv[1]}.json").write_text(json.dumps(result, indent=1) + "\n")
     print({k: v for k, v in result.items() if k != "rows"})

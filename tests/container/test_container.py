@@ -47,7 +47,9 @@ DATA = (b"DATA", b"coded symbols")
 
 
 def test_what_is_written_is_read():
-    full = Container(dataclasses.replace(HEADER, mode="RGBA"), b"x" * 1000, b"\0\xff", ((b"iCCP", b"p"), (b"tEXt", b"q")))
+    full = Container(
+        dataclasses.replace(HEADER, mode="RGBA"), b"x" * 1000, b"\0\xff", ((b"iCCP", b"p"), (b"tEXt", b"q"))
+    )
     assert Container.from_bytes(full.to_bytes()) == full
 
 
@@ -187,4 +189,6 @@ def test_head_is_42_bytes():
 
 def test_the_container_imports_neither_torch_nor_numpy():
     code = "import sys, twcodec.container; print(sorted({'torch', 'numpy', 'PIL'} & set(sys.modules)))"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    )

@@ -73,7 +73,9 @@ def test_a_layer_that_could_leave_53_bits_is_refused():
 def test_the_known_answer_is_what_plain_integers_give():
     a = known_answer.inputs()
     for weight, bias, shift, geometry in known_answer.test_layers():
-        a = np.array([[[plain.leaky_relu(v) for v in row] for row in p] for p in plainly(a, weight, bias, shift, geometry)])
+        a = np.array(
+            [[[plain.leaky_relu(v) for v in row] for row in p] for p in plainly(a, weight, bias, shift, geometry)]
+        )
     import zlib
 
     assert zlib.crc32(a.astype(">i4").tobytes()) == known_answer.ANSWER
@@ -81,7 +83,9 @@ def test_the_known_answer_is_what_plain_integers_give():
 
 
 def test_a_device_that_rounds_wrongly_is_found_out(monkeypatch):
-    monkeypatch.setattr("twcodec.exact.layers.requantise", lambda acc, scale: requantise(acc.float(), scale.float()).double())
+    monkeypatch.setattr(
+        "twcodec.exact.layers.requantise", lambda acc, scale: requantise(acc.float(), scale.float()).double()
+    )
     assert known_answer.answer(torch.device("cpu")) != known_answer.ANSWER
 
 

@@ -65,9 +65,7 @@ def test_coded_words_are_pinned():
     assert payload.hex() == PINNED
 
 
-PINNED = (
-    "ffffffff8340b3a3e0d383331a107d8c09ad52b462dc98f2d7c3de63fa77c7e8d6b086ffffff4b9a1eb0d598"
-)
+PINNED = "ffffffff8340b3a3e0d383331a107d8c09ad52b462dc98f2d7c3de63fa77c7e8d6b086ffffff4b9a1eb0d598"
 
 
 @settings(max_examples=60, deadline=None)
@@ -112,11 +110,15 @@ def test_the_estimate_is_the_coded_length(escapes):
 def test_every_gaussian_table_sums_to_65536_and_costs_little_more_than_the_density():
     tables = gaussian_tables()
     assert len(tables) == 256
-    for sigma, weight, first in zip(scale_levels(), np.split(tables.weight, tables.start[1:]), tables.first, strict=True):
+    for sigma, weight, first in zip(
+        scale_levels(), np.split(tables.weight, tables.start[1:]), tables.first, strict=True
+    ):
         assert int(weight.sum()) == TOTAL
         assert weight.min() >= 1
         k = np.arange(first, first + len(weight) - 1)
-        density = np.array([0.5 * (math.erf((i + 0.5) / sigma / 2**0.5) - math.erf((i - 0.5) / sigma / 2**0.5)) for i in k])
+        density = np.array(
+            [0.5 * (math.erf((i + 0.5) / sigma / 2**0.5) - math.erf((i - 0.5) / sigma / 2**0.5)) for i in k]
+        )
         excess = float((density * (np.log2(density) - np.log2(weight[:-1] / TOTAL))).sum())
         assert excess < 0.002, sigma
 

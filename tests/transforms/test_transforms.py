@@ -85,32 +85,30 @@ def test_a_shift_within_the_slack_never_adds_latents(height, width):
 
 def test_the_margin_is_the_reflection_of_the_picture():
     x = torch.arange(20).reshape(1, 4, 5)
-    assert torch.equal(grid_shift(x, 2, 3), torch.from_numpy(np.pad(x.numpy(), ((0, 0), (2, 0), (3, 0)), mode="reflect")))
+    assert torch.equal(
+        grid_shift(x, 2, 3), torch.from_numpy(np.pad(x.numpy(), ((0, 0), (2, 0), (3, 0)), mode="reflect"))
+    )
 
 
 def test_draws_are_pinned():
     """Parameters are part of the format: if this fails, old files no longer decode."""
-    found = {
-        (name, seed): by_name(name).from_seed(seed, 500, 700)
-        for name in BY_NAME
-        for seed in (0, 1, 0xFFFFFFFF)
-    }
+    found = {(name, seed): by_name(name).from_seed(seed, 500, 700) for name in BY_NAME for seed in (0, 1, 0xFFFFFFFF)}
     assert {key: (d.turn, d.dy, d.dx) for key, d in found.items()} == PINNED
 
 
 PINNED = {
     ("flip-turn", 0): (6, 0, 0),
     ("flip-turn", 1): (1, 0, 0),
-    ("flip-turn", 0xffffffff): (5, 0, 0),
+    ("flip-turn", 0xFFFFFFFF): (5, 0, 0),
     ("grid-shift", 0): (0, 14, 7),
     ("grid-shift", 1): (0, 12, 4),
-    ("grid-shift", 0xffffffff): (0, 5, 3),
+    ("grid-shift", 0xFFFFFFFF): (0, 5, 3),
     ("flip-turn-shift", 0): (3, 0, 14),
     ("flip-turn-shift", 1): (4, 0, 14),
-    ("flip-turn-shift", 0xffffffff): (3, 12, 7),
+    ("flip-turn-shift", 0xFFFFFFFF): (3, 12, 7),
     ("flip-turn-slack", 0): (4, 3, 6),
     ("flip-turn-slack", 1): (3, 10, 3),
-    ("flip-turn-slack", 0xffffffff): (7, 4, 5),
+    ("flip-turn-slack", 0xFFFFFFFF): (7, 4, 5),
 }
 
 

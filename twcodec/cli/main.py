@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import difflib
 import importlib
+import logging
 import os
 import signal
 import sys
+import warnings
 from typing import Any
 
 import click
@@ -82,6 +84,8 @@ def twc() -> None:
 def run(args: list[str] | None = None) -> None:
     """The entry point of the console script. Never returns."""
     signal.signal(signal.SIGTERM, _terminate)
+    warnings.simplefilter("ignore")  # what a library has to say is no line for a user
+    logging.getLogger("PIL").addHandler(logging.NullHandler())
     sys.exit(_code_of(args))
 
 

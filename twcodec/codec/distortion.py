@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 MS_SSIM_LAMBDA = 1280 / 255**2
 """lambda for 1 - MS-SSIM, per lambda for 255^2 MSE: CompressAI trains quality 4 with 16.64 and 0.0130."""
 
-_SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # Wang, Simoncelli and Bovik 2003
-_WINDOW = 11
+_WINDOW, _FIVE_SCALES = 11, 161
+"""Pixels: side of the Gaussian window, and the smallest side on which it fits five times halved."""
 
 
 def mse(a: Tensor, b: Tensor, levels: int) -> Tensor:
@@ -23,23 +23,16 @@ def mse(a: Tensor, b: Tensor, levels: int) -> Tensor:
 
 
 def ms_ssim_loss(a: Tensor, b: Tensor, levels: int) -> Tensor:
-    """1 - MS-SSIM. a, b: (C, H, W) integers in 0 .. levels.
+    """1 - MS-SSIM (Wang, Simoncelli and Bovik 2003). a, b: (C, H, W) integers in 0 .. levels.
 
-    Pictures too small for five scales are compared on as many as fit, ones smaller than the window are extended.
+    Pictures too small for five scales are compared on one (SSIM), ones smaller than the window are extended.
     """
-    from pytorch_msssim import ms_ssim
+    from pytorch_msssim import ms_ssim, ssim
 
-    side = min(a.shape[-2:])
-    scales = min(5, max(1, 1 + int(math.log2(max(side - 1, 1) / (_WINDOW - 1)))))
-    weights = [w / sum(_SCALE_WEIGHTS[:scales]) for w in _SCALE_WEIGHTS[:scales]]
     pad = [0, max(0, _WINDOW - a.shape[-1]), 0, max(0, _WINDOW - a.shape[-2])]
     x, y = (functional.pad(t[None].float() / levels, pad, mode="replicate") for t in (a, b))
-    if scales == 1:
-        from pytorch_msssim import ssim
-
-        similarity: Tensor = ssim(x, y, data_range=1.0)
-    else:
-        similarity = ms_ssim(x, y, data_range=1.0, weights=weights)
+    compare = ms_ssim if min(a.shape[-2:]) >= _FIVE_SCALES else ssim
+    similarity: Tensor = compare(x, y, data_range=1.0)
     return 1 - similarity.double()
 
 

@@ -8,6 +8,7 @@ the plain coder in tests/exact holds that, bit for bit.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,13 @@ _model = constriction.stream.model
 
 ESCAPE_CLASSES = 16
 """Exp-Golomb classes: the escaped value v has class floor(log2(v + 1)) <= 15, and codewords of at most 31 bits."""
+
+LOSS_BITS = 2**-9 / (32 * math.log(2) ** 2)
+"""What one symbol loses on average because the coder's range, 2^32 .. 2^64, is cut to a multiple of 2^24: with a range
+that is as likely in each octave as in any other, the mean of 2^23 / range / ln 2."""
+
+SEAL_BITS = 16
+"""What ending a stream on a whole byte costs, about."""
 
 
 def _categorical(weights: NDArray[np.integer[Any]]) -> Any:

@@ -76,9 +76,10 @@ class MeanScaleHyperprior:
         return Symbols(y_symbols.int(), z_symbols.int(), levels, y_symbols + means)
 
     def bits(self, symbols: Symbols) -> Tensor:
-        """Length of the coded symbols in bits, from the integer tables, escapes included. A scalar on the device."""
+        """Length of the coded symbols in bits, escapes and the coder's own losses included. A scalar on the device."""
         channel = torch.arange(len(symbols.z), device=symbols.z.device)[:, None, None].expand_as(symbols.z)
-        return self._y_cost(symbols.y, symbols.levels) + self._z_cost(symbols.z, channel)
+        tables = self._y_cost(symbols.y, symbols.levels) + self._z_cost(symbols.z, channel)
+        return tables + coder.SEAL_BITS + coder.LOSS_BITS * (symbols.y.numel() + symbols.z.numel())
 
     def encode(self, symbols: Symbols) -> bytes:
         """The coded symbols: z, then y."""

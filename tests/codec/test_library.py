@@ -1,0 +1,135 @@
+"""The three names that scripts use, and what a codec object promises."""
+
+import io
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import twcodec
+from twcodec.errors import MissingError, UnsupportedError, UsageError
+
+
+@pytest.fixture(scope="module")
+def photo(astronaut):
+    return Image.fromarray(astronaut[:90, :120])
+
+
+def test_encode_takes_an_image_a_path_bytes_or_a_stream(codec, photo, tmp_path):
+    photo.save(tmp_path / "p.png")
+    raw = (tmp_path / "p.png").read_bytes()
+    files = {
+        codec.encode(source, seed=5)
+        for source in (photo, tmp_path / "p.png", str(tmp_path / "p.png"), raw, io.BytesIO(raw))
+    }
+    assert len(files) == 1
+
+
+def test_decode_gives_a_pil_image(codec, photo):
+    image = codec.decode(codec.encode(photo, quality=7))
+    assert (image.size, image.mode) == (photo.size, "RGB")
+    assert np.abs(np.asarray(image).astype(int) - np.asarray(photo)).mean() < 4
+
+
+def test_info_is_the_header_as_a_dataclass(codec, photo):
+    data = codec.encode(photo, quality=2.5, ways=3, transform="always", seed=9)
+    info = twcodec.info(data)
+    assert (info.width, info.height, info.mode, info.model) == (120, 90, "RGB", "default")
+    assert (info.quality, info.transformed, info.ways) == (2.5, True, 2)
+    assert info.digest == codec.model.digest.hex()
+    assert info.transform == "flip-turn-slack"
+    assert info.seed >= 9
+    assert info.payload_bytes == len(data) - 92
+
+
+def test_the_one_shot_forms(photo):
+    data = twcodec.encode(photo, 3.0, transform="never", device="cpu")
+    assert twcodec.decode(data, device="cpu").size == photo.size
+    assert twcodec.info(data).quality == 3.0
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "RGB", "RGBA", "I;16", "P", "CMYK"])
+def test_modes_come_back(codec, photo, mode):
+    if mode == "I;16":
+        image = Image.fromarray(np.asarray(photo.convert("L")).astype(np.uint16) * 257)
+    else:
+        image = photo.convert("RGBA").convert(mode) if mode == "RGBA" else photo.convert(mode)
+    if mode in ("LA", "RGBA"):
+        image.putalpha(Image.fromarray(np.arange(90 * 120, dtype=np.uint8).reshape(90, 120)))
+    back = codec.decode(codec.encode(image, quality=6))
+    assert (back.size, back.mode) == (image.size, {"P": "RGB", "CMYK": "RGB"}.get(mode, mode))
+    if mode in ("LA", "RGBA"):
+        assert np.array_equal(np.asarray(back)[..., -1], np.asarray(image)[..., -1])
+    if mode == "I;16":
+        difference = np.abs(np.asarray(back).astype(int) - np.asarray(image).astype(int))
+        assert difference.mean() < 4 * 257
+
+
+def test_metadata_travels_or_does_not(codec, photo):
+    image = photo.copy()
+    exif = image.getexif()
+    exif[0x0112] = 6
+    exif[0x010F] = "twc"
+    image.info["exif"] = exif.tobytes()
+    kept = codec.decode(codec.encode(image))
+    assert (kept.getexif()[0x010F], kept.getexif()[0x0112], kept.size) == ("twc", 6, (120, 90))
+    bare = codec.decode(codec.encode(image, metadata="none"))
+    assert (dict(bare.getexif()), bare.size) == ({}, (90, 120))
+
+
+def test_threads_may_share_a_codec(codec, photo):
+    pictures = [photo.crop((i, 0, i + 60, 70)) for i in range(6)]
+    alone = [codec.encode(p, seed=1) for p in pictures]
+    together = [b""] * len(pictures)
+
+    def work(i):
+        data = codec.encode(pictures[i], seed=1)
+        codec.decode(data)
+        together[i] = data
+
+    workers = [threading.Thread(target=work, args=(i,)) for i in range(len(pictures))]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert together == alone
+
+
+def test_the_given_image_is_not_changed(codec, photo):
+    before = photo.tobytes()
+    codec.encode(photo)
+    assert photo.tobytes() == before
+
+
+def test_wrong_arguments_are_named():
+    with pytest.raises(UsageError, match="warp"):
+        twcodec.open_codec(device="warp")
+    with pytest.raises(UnsupportedError, match="nosuch"):
+        twcodec.open_codec(model="nosuch", device="cpu")
+    with pytest.raises(UsageError, match="threads"):
+        twcodec.open_codec(threads=0)
+    with pytest.raises(UsageError, match="fp64"):
+        twcodec.open_codec(precision="fp64")
+
+
+def test_a_device_that_is_not_there_is_missing():
+    with pytest.raises(MissingError, match="cuda:77"):
+        twcodec.open_codec(device="cuda:77")
+
+
+def test_threads_are_given_back(photo):
+    import torch
+
+    before = torch.get_num_threads()
+    twcodec.open_codec(device="cpu", threads=1).encode(photo)
+    assert torch.get_num_threads() == before
+
+
+def test_importing_twcodec_imports_nothing_heavy():
+    code = "import sys, twcodec; print(sorted({'torch', 'numpy', 'PIL', 'click', 'construct'} & set(sys.modules)))"
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    )

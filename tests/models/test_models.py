@@ -1,0 +1,125 @@
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from twcodec.errors import UnreadableError, UnsupportedError, UsageError
+from twcodec.models import catalogue
+from twcodec.models import file as model_file
+from twcodec.models.model import Model
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def data() -> bytes:
+    return catalogue.EMBEDDED[0].read()
+
+
+def changed(data: bytes, metadata=None, drop=(), **tensors) -> bytes:
+    parsed = model_file.parse(data)
+    kept = {k: v for k, v in parsed.tensors.items() if k not in drop}
+    return model_file.build({**kept, **tensors}, {**parsed.metadata, **(metadata or {})})
+
+
+def test_the_catalogue_names_each_embedded_file_by_its_digest():
+    for entry in catalogue.EMBEDDED:
+        assert model_file.digest_of(entry.read()) == entry.digest
+        assert catalogue.name_of(entry.digest) == entry.name
+        assert catalogue.read_by_digest(entry.digest) == (entry.name, entry.read())
+
+
+def test_the_first_default_is_pinned():
+    """Files made with it must decode for ever."""
+    assert catalogue.name_of(bytes.fromhex("2b8a9e93949b5540bde5da95fef53142")) == "default"
+
+
+def test_the_embedded_default_is_made_from_the_shared_weights(shared, data, tmp_path):
+    """The conversion is deterministic: run anew, in another process, it gives the file that ships."""
+    out = tmp_path / "made.safetensors"
+    source = shared / "weights" / "default.safetensors"
+    subprocess.run([sys.executable, "-m", "twcodec.models.convert", source, out], check=True, capture_output=True)
+    assert out.read_bytes() == data
+
+
+def test_building_a_model_file_twice_gives_the_same_bytes(data):
+    assert changed(data) == data
+
+
+def test_trade_offs_interpolate_between_rows(data):
+    model = Model(data, "default", CPU)
+    assert model.qualities == (1.0, 7.0)
+    assert [model.lambda_(q) for q in (1, 4, 7)] == pytest.approx([0.0018, 0.013, 0.0932])
+    assert model.lambda_(1.5) == pytest.approx((0.0018 * 0.0035) ** 0.5)
+    with pytest.raises(UsageError, match="1 to 7"):
+        model.check_quality(8)
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [b"", b"junk", b"\xff" * 100, b"\x08" + bytes(7) + b"{}      ", (1 << 62).to_bytes(8, "little") + b"{}"],
+)
+def test_what_is_no_model_file_is_refused(broken):
+    with pytest.raises(UnsupportedError, match="not a twc model file"):
+        Model(broken, "x", CPU)
+
+
+def test_truncated_and_foreign_model_files_are_refused(data):
+    for cut in (4, 100, 5000, len(data) - 1):
+        with pytest.raises(UnsupportedError):
+            Model(data[:cut], "x", CPU)
+    with pytest.raises(UnsupportedError, match="family"):
+        Model(changed(data, {"family": "mystery"}), "x", CPU)
+    with pytest.raises(UnsupportedError, match="format"):
+        Model(data.replace(b'\\"format\\": \\"1\\"', b'\\"format\\": \\"9\\"'), "x", CPU)
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes"),
+    [
+        ("missing", {"drop": ("h_s.1.weight",)}),
+        ("shape", {"medians": np.zeros(95, np.int32)}),
+        ("dtype", {"thresholds": np.zeros(255, np.float32)}),
+        ("tables", {"tables.z.first": np.full(96, 5, np.int32)}),
+        ("lambda", {"metadata": {"lambda": [1, 2]}}),
+        ("lambda", {"metadata": {"lambda": "none"}}),
+        ("gains", {"gain.log": np.zeros((6, 256), np.float32)}),
+        ("bound", {"h_s.0.bias": np.full(96, 1 << 60, np.int64)}),
+        ("shift", {"h_s.0.shift": np.full(96, 63, np.int32)}),
+    ],
+)
+def test_a_model_file_that_does_not_fit_its_family_is_refused(data, kind, changes):
+    with pytest.raises(UnsupportedError):
+        Model(changed(data, **changes), kind, CPU)
+
+
+def test_reading_by_name_and_path(data, tmp_path):
+    (tmp_path / "mine.safetensors").write_bytes(data)
+    assert catalogue.read(str(tmp_path / "mine.safetensors")) == ("mine", data)
+    with pytest.raises(UnsupportedError, match="there are: default"):
+        catalogue.read("nosuch")
+    with pytest.raises(UnreadableError):
+        catalogue.read(str(tmp_path / "none.safetensors"))
+
+
+def test_importing_compressai_leaves_out_what_no_codec_needs():
+    code = (
+        "import sys, json; from twcodec.models import _compressai as c; c.load('compressai.models.google'); "
+        "heavy = ('torchvision', 'torch_geometric', 'pandas', 'matplotlib', 'compressai.datasets'); "
+        "print(json.dumps([m for m in sys.modules if m.split('.')[0] in heavy or m.startswith('compressai.datasets')]))"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert json.loads(out) == []
+
+
+def test_encoding_and_decoding_never_import_compressai_or_pickle_loading():
+    code = (
+        "import sys, twcodec, numpy as np; from PIL import Image; c = twcodec.open_codec(device='cpu'); "
+        "c.decode(c.encode(Image.new('RGB', (20, 20)))); print([m for m in ('compressai', 'torchvision', 'scipy') if m in sys.modules])"
+    )
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    )

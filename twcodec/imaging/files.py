@@ -1,0 +1,138 @@
+"""Files and pipes: reading whole inputs, and writing outputs so that they appear complete or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import stat
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from twcodec.errors import LimitError, OutputError, UnreadableError, UsageError
+
+PIPE = "-"
+
+
+def read_input(name: str, limit: int) -> bytes:
+    """The bytes of a file, or of standard input for "-". UnreadableError; LimitError: more than `limit` bytes."""
+    try:
+        if name == PIPE:
+            data = input_pipe().read(limit + 1)
+        else:
+            with Path(name).open("rb") as file:
+                data = file.read(limit + 1)
+    except OSError as error:
+        raise UnreadableError(f"cannot be read: {error.strerror}") from None
+    if len(data) > limit:
+        raise LimitError(f"the input has more than {limit} bytes, which is the limit for a TWC file")
+    return data
+
+
+def input_pipe() -> BinaryIO:
+    """Standard input, unless a person would have to type a picture."""
+    if sys.stdin is None:
+        raise UnreadableError("standard input is closed")
+    if sys.stdin.isatty():
+        raise UsageError("standard input is a terminal; give a file name, or a pipe for -")
+    return sys.stdin.buffer
+
+
+def claim_output_pipe() -> BinaryIO:
+    """Standard output for data alone: whatever any library prints from here on goes to standard error.
+
+    UsageError: it is a terminal. OutputError: it is closed.
+    """
+    if sys.stdout is None:
+        raise OutputError("standard output is closed")
+    if sys.stdout.isatty():
+        raise UsageError("refusing to write binary data to a terminal; give a file name, or a pipe for -")
+    sys.stdout.flush()
+    data = os.dup(1)
+    os.dup2(2, 1)
+    return os.fdopen(data, "wb")
+
+
+def check_output(name: str, force: bool, source: str | None = None) -> None:
+    """Fail early where `write_output` would fail later. OutputError: it exists, has no folder, or is the input."""
+    if name == PIPE:
+        return
+    path = Path(name)
+    if not name or path.is_dir():
+        raise OutputError("the output is a folder; give a file name")
+    if not _is_plain(path):
+        return
+    if source not in (None, PIPE) and path.exists() and Path(str(source)).exists() and path.samefile(str(source)):
+        raise OutputError("the output is the input itself; give another name")
+    if os.path.lexists(path) and not force:
+        raise OutputError("the output exists already; overwrite it with -f")
+    folder = _target(path).parent
+    if not folder.is_dir():
+        raise OutputError(f"the folder {folder} does not exist")
+
+
+@contextlib.contextmanager
+def write_output(name: str, force: bool) -> Iterator[BinaryIO]:
+    """A binary file that becomes `name` when the block ends well, and leaves nothing behind when it does not.
+
+    It is written beside its target and renamed. Devices, named pipes and "-" are written as they are. OutputError.
+    """
+    check_output(name, force)
+    try:
+        if name == PIPE:
+            with claim_output_pipe() as pipe:
+                yield pipe
+        elif not _is_plain(Path(name)):
+            with Path(name).open("wb") as device:
+                yield device
+        else:
+            with _renamed_at_the_end(_target(Path(name)), force) as file:
+                yield file
+    except BrokenPipeError:
+        raise OutputError("the reader of the output went away") from None
+    except OSError as error:
+        raise OutputError(f"the output cannot be written: {error.strerror or error}") from None
+
+
+@contextlib.contextmanager
+def _renamed_at_the_end(path: Path, force: bool) -> Iterator[BinaryIO]:
+    temporary = path.with_name(f".{path.name[:200]}.{secrets.token_hex(6)}.tmp")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)  # the umask applies
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+        _publish(temporary, path, force)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+
+
+def _publish(temporary: Path, path: Path, force: bool) -> None:
+    """Give the finished file its name; without `force`, never over a file that has appeared meanwhile."""
+    if force:
+        temporary.replace(path)
+        return
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        raise OutputError("the output exists already; overwrite it with -f") from None
+    except OSError:  # a file system without hard links
+        temporary.replace(path)
+        return
+    temporary.unlink()
+
+
+def _is_plain(path: Path) -> bool:
+    """Whether the path is, or would be, a regular file: devices and named pipes are neither renamed nor refused."""
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except OSError:
+        return True
+
+
+def _target(path: Path) -> Path:
+    """Where a symbolic link leads, so that it stays a link."""
+    return Path(os.path.realpath(path)) if path.is_symlink() else path

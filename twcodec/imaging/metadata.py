@@ -1,0 +1,123 @@
+"""Metadata <-> payloads of the container's iCCP, eXIf, xMPd and tEXt chunks. Needs neither numpy nor Pillow.
+
+Normative. Each payload is: u8 method (0 stored, 1 zlib), u32 big-endian length of the data before packing, then the
+data as it is (method 0: exactly that many bytes) or one zlib stream (method 1: complete, nothing behind it,
+inflating to exactly that many bytes). The data of iCCP is an ICC profile, of eXIf a TIFF structure without the
+`Exif` prefix, of xMPd an XMP packet; each may occur once. The data of tEXt, which may repeat, is a keyword, a NUL
+and a value, both UTF-8 and without NUL.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterable
+
+from twcodec.errors import CorruptError, LimitError
+from twcodec.imaging.picture import Metadata
+
+MAX_PAYLOAD = 16 << 20
+"""Bytes of one payload before packing."""
+MAX_TOTAL = 64 << 20
+"""Bytes of all payloads of a file: a thousand small chunks must not inflate to gigabytes."""
+
+_STORED = 0
+_ZLIB = 1
+_HEAD = struct.Struct(">BI")
+_ONCE = (b"iCCP", b"eXIf", b"xMPd")
+_TEXT = b"tEXt"
+
+
+def pack(data: bytes) -> bytes:
+    """The payload for `data`, deflated where that is smaller. Raises LimitError above `MAX_PAYLOAD`."""
+    if len(data) > MAX_PAYLOAD:
+        raise LimitError(
+            f"{len(data)} bytes of metadata, the limit is {MAX_PAYLOAD}; leave it out with --metadata none"
+        )
+    deflated = zlib.compress(data, 9)
+    if len(deflated) < len(data):
+        return _HEAD.pack(_ZLIB, len(data)) + deflated
+    return _HEAD.pack(_STORED, len(data)) + data
+
+
+def unpack(payload: bytes, limit: int = MAX_PAYLOAD) -> bytes:
+    """The data of a payload. Checks its length before it inflates, and never holds more than `limit` bytes of it.
+
+    Raises LimitError when it says to be longer than `limit`, CorruptError for everything else that is off.
+    """
+    if len(payload) < _HEAD.size:
+        raise CorruptError(f"metadata of {len(payload)} bytes is too short to be any")
+    method, length = _HEAD.unpack_from(payload)
+    if length > limit:
+        raise LimitError(f"metadata of {length} bytes, the limit is {limit}")
+    body = payload[_HEAD.size :]
+    if method == _STORED:
+        data, complete = body, True
+    elif method == _ZLIB:
+        data, complete = _inflate(body, length)
+    else:
+        raise CorruptError(f"metadata has method {method}, which no version writes")
+    if len(data) != length or not complete:
+        raise CorruptError(f"metadata should be {length} bytes and is not; the file is damaged")
+    return data
+
+
+def to_chunks(metadata: Metadata) -> list[tuple[bytes, bytes]]:
+    """(type, payload) of each chunk, in the order they are written. Raises LimitError for too much of it."""
+    single = zip(_ONCE, (metadata.icc, metadata.exif, metadata.xmp), strict=True)
+    plain = [(kind, data) for kind, data in single if data]
+    plain += [(_TEXT, _text_data(keyword, value)) for keyword, value in metadata.text]
+    total = sum(len(data) for _, data in plain)
+    if total > MAX_TOTAL:
+        raise LimitError(f"{total} bytes of metadata, the limit is {MAX_TOTAL}; leave it out with --metadata none")
+    return [(kind, pack(data)) for kind, data in plain]
+
+
+def from_chunks(chunks: Iterable[tuple[bytes, bytes]]) -> Metadata:
+    """The metadata in (type, payload) pairs; types that are no metadata are passed over.
+
+    Raises CorruptError or LimitError, see `unpack`.
+    """
+    single: dict[bytes, bytes] = {}
+    text: list[tuple[str, str]] = []
+    left = MAX_TOTAL
+    for kind, payload in chunks:
+        if kind not in (*_ONCE, _TEXT):
+            continue
+        if kind in single:
+            raise CorruptError(f"two {kind.decode()} chunks, where one is allowed")
+        data = unpack(payload, min(MAX_PAYLOAD, left))
+        left -= len(data)
+        if kind == _TEXT:
+            text.append(_text_pair(data))
+        else:
+            single[kind] = data
+    icc, exif, xmp = (single.get(kind) or None for kind in _ONCE)
+    return Metadata(icc=icc, exif=exif, xmp=xmp, text=tuple(text))
+
+
+def _inflate(stream: bytes, length: int) -> tuple[bytes, bool]:
+    """At most length + 1 bytes of a zlib stream, and whether it ended where its bytes do."""
+    inflater = zlib.decompressobj()
+    try:
+        data = inflater.decompress(stream, length + 1)
+    except zlib.error as error:
+        raise CorruptError(f"metadata is damaged: {error}") from error
+    return data, inflater.eof and not inflater.unused_data
+
+
+def _text_data(keyword: str, value: str) -> bytes:
+    """UTF-8 keyword, NUL, UTF-8 value. A NUL in either could not be told from the one between them."""
+    clean = (part.replace("\0", "").encode("utf-8", "replace") for part in (keyword, value))
+    return b"\0".join(clean)
+
+
+def _text_pair(data: bytes) -> tuple[str, str]:
+    keyword, separator, value = data.partition(b"\0")
+    try:
+        pair = keyword.decode(), value.decode()
+    except UnicodeDecodeError as error:
+        raise CorruptError("text metadata is not UTF-8") from error
+    if not separator or b"\0" in value:
+        raise CorruptError("text metadata must be a keyword, a NUL and a value")
+    return pair
