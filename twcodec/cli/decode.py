@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import time
 
 import click
 
 from twcodec.cli import options
-from twcodec.cli.main import say
 from twcodec.cli.progress import working
+from twcodec.cli.say import say, shown, tell
+from twcodec.container import Container
 from twcodec.container.limits import DEFAULT_LIMITS, Limits
 from twcodec.errors import UsageError
 from twcodec.imaging.files import PIPE, check_output, read_input, write_output
@@ -40,43 +40,29 @@ def command(
     twc decode photo.twc photo.jpg
     twc decode --format tiff - - < photo.twc > photo.tif
     """
+    limits = Limits(pixels=max_pixels)
     with options.about(source, target):
         check_output(target, force, source)
         written_as = _format(form, target)
         data = read_input(source, DEFAULT_LIMITS.file_bytes)
-        limits = Limits(pixels=max_pixels)
-        _check_header(data, limits)  # before torch is imported
-        started = time.perf_counter()
-        from twcodec.codec.codec import open_codec
-        from twcodec.imaging.present import to_image
-        from twcodec.imaging.write import write_image
+        header = Container.from_bytes(data, limits).header
+    from twcodec.codec.codec import open_codec  # imports torch: everything that can fail without it has been tried
+    from twcodec.imaging.present import to_image
+    from twcodec.imaging.write import write_image
 
-        header = _check_header(data, limits)
-        with working(f"decoding {options.shown(source)}", header[0] * header[1], quiet):
-            picture = open_codec(model, device, threads=threads).decode_picture(data, limits)
-        seconds = time.perf_counter() - started
+    codec = open_codec(model, device, threads=threads)
+    with options.about(source, target):
+        with working(f"decoding {shown(source)}", header.width * header.height, quiet):
+            picture = codec.decode_picture(data, limits)
         with write_output(target, force) as file:
             warnings = write_image(to_image(picture), file, written_as)
-    options.warn(target, warnings, quiet)
-    result = {
-        "width": picture.width,
-        "height": picture.height,
-        "mode": picture.mode,
-        "format": written_as,
-        "seconds": seconds,
-    }
+    options.warn(shown(target, "standard output"), warnings, quiet)
     if as_json:
-        click.echo(json.dumps({**result, "warnings": list(warnings)}), err=target == PIPE)
+        result = {"width": picture.width, "height": picture.height, "mode": picture.mode, "format": written_as}
+        tell(json.dumps({**result, "warnings": list(warnings)}), target == PIPE)
     elif not quiet:
-        name = options.shown(target)
-        say(f"{options.shown(source)} -> {name}: {picture.width}x{picture.height} {picture.mode}, {written_as}")
-
-
-def _check_header(data: bytes, limits: Limits) -> tuple[int, int]:
-    from twcodec.container import Container
-
-    header = Container.from_bytes(data, limits).header
-    return header.width, header.height
+        name = shown(target, "standard output")
+        say(f"{shown(source)} -> {name}: {picture.width}x{picture.height} {picture.mode}, {written_as}")
 
 
 def _format(form: str | None, target: str) -> str:
@@ -93,6 +79,6 @@ def _format(form: str | None, target: str) -> str:
     found = format_for(target)
     if found is None:
         raise UsageError(
-            f"{options.shown(target)}: the extension names no format that can be written; choose one with --format"
+            f"{shown(target)}: the extension names no format that can be written; choose one with --format"
         )
     return found

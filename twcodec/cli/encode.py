@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
 from twcodec.cli import options
-from twcodec.cli.main import say
 from twcodec.cli.progress import working
+from twcodec.cli.say import say, shown, tell
 from twcodec.imaging.files import PIPE, check_output, input_pipe, write_output
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def command(
     transforms: str,
     seed: int | None,
     metric: str,
-    metadata: str,
+    metadata: Literal["all", "none"],
     no_verify: bool,
     precision: str,
     model: str,
@@ -78,24 +78,28 @@ def command(
     settings = Settings(quality, ways, transform, names, seed, metric, precision, not no_verify)  # type: ignore[arg-type]
     with options.about(source, target):
         check_output(target, force, source)
-        from twcodec.codec.codec import open_codec, read
+        from twcodec.imaging.read import read_picture
 
-        picture = read(input_pipe() if source == PIPE else source, metadata, max_pixels)
-        options.warn(source, picture.warnings, quiet)
-        with working(f"encoding {options.shown(source)}", picture.width * picture.height, quiet):
-            data, report = open_codec(model, device, settings.precision, threads).encode_picture(picture, settings)
+        picture = read_picture(input_pipe() if source == PIPE else source, metadata=metadata, max_pixels=max_pixels)
+        options.warn(shown(source), picture.warnings, quiet)
+    from twcodec.codec.codec import open_codec  # imports torch: everything that can fail without it has been tried
+
+    codec = open_codec(model, device, settings.precision, threads)
+    with options.about(source, target):
+        with working(f"encoding {shown(source)}", picture.width * picture.height, quiet):
+            data, report = codec.encode_picture(picture, settings)
         with write_output(target, force) as file:
             file.write(data)
     if as_json:
-        click.echo(json.dumps(report.to_json()), err=target == PIPE)
+        tell(json.dumps(report.to_json()), target == PIPE)
     elif not quiet:
-        _tell(source, target, report, verbose)
+        _say(source, target, report, verbose)
 
 
-def _tell(source: str, target: str, report: Report, verbose: bool) -> None:
+def _say(source: str, target: str, report: Report, verbose: bool) -> None:
     won = report.chosen
     say(
-        f"{options.shown(source)} -> {options.shown(target)}: {report.width}x{report.height} {report.mode}, "
+        f"{shown(source)} -> {shown(target, 'standard output')}: {report.width}x{report.height} {report.mode}, "
         f"{report.bytes} bytes, {report.bpp:.3f} bpp, {report.psnr:.2f} dB, "
         f"branch: {won.transform} (of {len(report.branches)})"
     )

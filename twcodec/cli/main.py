@@ -6,7 +6,6 @@ import contextlib
 import difflib
 import importlib
 import logging
-import os
 import signal
 import sys
 import warnings
@@ -15,6 +14,7 @@ from typing import Any
 import click
 
 from twcodec import __version__
+from twcodec.cli.say import say, silence
 from twcodec.errors import ExitCode, TwcError
 
 COMMANDS = {
@@ -83,42 +83,49 @@ def twc() -> None:
 
 def run(args: list[str] | None = None) -> None:
     """The entry point of the console script. Never returns."""
-    signal.signal(signal.SIGTERM, _terminate)
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # nohup
+            signal.signal(number, _terminate)
     warnings.simplefilter("ignore")  # what a library has to say is no line for a user
     logging.getLogger("PIL").addHandler(logging.NullHandler())
     sys.exit(_code_of(args))
 
 
 def _code_of(args: list[str] | None) -> int:
+    """Run the command and return its exit code."""
     try:
-        result = twc.main(args, prog_name="twc", standalone_mode=False)
-        sys.stdout.flush()
-        return int(result or ExitCode.OK)
+        return _invoke(sys.argv[1:] if args is None else args)
     except click.ClickException as error:
-        error.show()
+        if sys.stderr is not None:
+            with contextlib.suppress(OSError):
+                error.show(file=sys.stderr)
         return error.exit_code
-    except click.exceptions.Exit as stop:
-        return stop.exit_code
     except TwcError as error:
         say(str(error))
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
         say("interrupted")
         return ExitCode.INTERRUPTED
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # so that the interpreter's last flush says nothing
-        return ExitCode.OUTPUT
     except MemoryError:
         say("out of memory; the picture is too large for this machine")
         return ExitCode.LIMIT
+    except OSError as error:  # of standard output, --help's text for one: everything else is mapped where it happens
+        silence(1)
+        say(f"standard output cannot be written: {error.strerror or error}")
+        return ExitCode.OUTPUT
 
 
-def say(line: str) -> None:
-    """One line on standard error, whatever characters it holds; gone if nobody listens."""
-    if sys.stderr is None:
-        return
-    with contextlib.suppress(OSError):
-        print("twc:", " ".join(line.split("\n")), file=sys.stderr, flush=True)
+def _invoke(args: list[str]) -> int:
+    """What click's own main does, without its handling of closed pipes and interrupts."""
+    try:
+        with twc.make_context("twc", list(args)) as context:
+            result = twc.invoke(context)
+    except click.exceptions.Exit as stop:
+        result = stop.exit_code
+    if sys.stdout is not None:
+        sys.stdout.flush()
+    return int(result or ExitCode.OK)
 
 
 def _terminate(number: int, _frame: Any) -> None:

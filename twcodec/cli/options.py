@@ -8,9 +8,9 @@ from typing import Any
 
 import click
 
-from twcodec.cli.main import say
-from twcodec.container.limits import DEFAULT_LIMITS
-from twcodec.errors import OutputError, TwcError, UsageError
+from twcodec.cli.say import say, shown
+from twcodec.container.limits import DEFAULT_LIMITS, MAX_THREADS
+from twcodec.errors import MissingError, OutputError, TwcError, UsageError
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -36,7 +36,7 @@ model = click.option(
 )
 device = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 threads = click.option(
-    "--threads", type=click.IntRange(min=1), default=None, help="Threads on the CPU.  [default: all]"
+    "--threads", type=click.IntRange(1, MAX_THREADS), default=None, help="Threads on the CPU.  [default: all]"
 )
 
 
@@ -56,23 +56,15 @@ def about(source: str, target: str | None = None) -> Iterator[None]:
     """Put the name of the file in front of an error's message: the output's for an OutputError, none for usage."""
     try:
         yield
-    except UsageError:
+    except (UsageError, MissingError):
         raise
     except TwcError as error:
-        name = target if isinstance(error, OutputError) and target is not None else source
-        raise type(error)(f"{shown(name)}: {error}") from None
-
-
-def shown(name: str) -> str:
-    """A file's name as text that any terminal takes."""
-    return (
-        "standard input or output"
-        if name == "-"
-        else name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-    )
+        out = isinstance(error, OutputError) and target is not None
+        name = shown(target, "standard output") if out and target is not None else shown(source)
+        raise type(error)(f"{name}: {error}") from None
 
 
 def warn(source: str, warnings: tuple[str, ...], silent: bool) -> None:
     """Each warning on a line of its own."""
     for line in () if silent else warnings:
-        say(f"{shown(source)}: warning: {line}")
+        say(f"{source}: warning: {line}")

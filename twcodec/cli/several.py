@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from twcodec.cli import options
-from twcodec.cli.main import say
+from twcodec.cli.say import say
 from twcodec.errors import ExitCode, TwcError
 
 

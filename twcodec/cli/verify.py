@@ -7,6 +7,7 @@ import json
 import click
 
 from twcodec.cli import options
+from twcodec.cli.say import shown, tell
 from twcodec.cli.several import each
 from twcodec.container.limits import DEFAULT_LIMITS, Limits
 from twcodec.imaging.files import read_input
@@ -40,10 +41,8 @@ def command(
         codec = codec or open_codec(model, device, threads=threads)
         codec.verify(data, limits)
         if as_json:
-            click.echo(json.dumps({"file": name, "ok": True, **found.to_json()}))
+            tell(json.dumps({"file": shown(name), "ok": True, **found.to_json()}))
         elif not quiet:
-            click.echo(
-                f"{options.shown(name)}: ok, {found.width}x{found.height} {found.mode}, {found.file_bytes} bytes"
-            )
+            tell(f"{shown(name)}: ok, {found.width}x{found.height} {found.mode}, {found.file_bytes} bytes")
 
     return each(files, check)

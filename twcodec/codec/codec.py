@@ -14,8 +14,8 @@ from twcodec.codec import decode as decoding
 from twcodec.codec import encode as encoding
 from twcodec.codec.settings import Metric, Precision, Settings, TransformMode
 from twcodec.container import Container, Limits
-from twcodec.container.limits import DEFAULT_LIMITS
-from twcodec.errors import MissingError, UsageError
+from twcodec.container.limits import DEFAULT_LIMITS, MAX_THREADS
+from twcodec.errors import LimitError, MissingError, UnsupportedError, UsageError
 from twcodec.imaging.present import to_image
 from twcodec.imaging.read import read_picture
 from twcodec.models import catalogue
@@ -76,25 +76,25 @@ class Codec:
     def encode_picture(self, picture: Picture, settings: Settings) -> tuple[bytes, Report]:
         """As `encode`, from a picture that was read, with the report of what was tried."""
         precision = settings.precision if settings.precision != "auto" else self._precision
-        with self._thread_count():
+        with self._running():
             return encoding.encode(self.model, picture, replace(settings, precision=precision))
 
     def decode_picture(self, data: bytes, limits: Limits = DEFAULT_LIMITS) -> Picture:
         """As `decode`, before it becomes a PIL image."""
         container = Container.from_bytes(data, limits)
-        with self._thread_count():
+        with self._running():
             return decoding.decode(self._model_for(container), container)
 
     def decode_symbols(self, data: bytes, limits: Limits = DEFAULT_LIMITS) -> Symbols:
         """The integer symbols in a file, the same on every device, checked against the file's checksum."""
         container = Container.from_bytes(data, limits)
-        with self._thread_count():
+        with self._running():
             return decoding.decode_symbols(self._model_for(container), container)
 
     def verify(self, data: bytes, limits: Limits = DEFAULT_LIMITS) -> None:
         """Decode every symbol and everything that is carried, but no pixels. Errors as `decode`."""
         container = Container.from_bytes(data, limits)
-        with self._thread_count():
+        with self._running():
             decoding.verify(self._model_for(container), container)
 
     def _model_for(self, container: Container) -> Model:
@@ -106,17 +106,28 @@ class Codec:
             return self._others[digest]
 
     @contextlib.contextmanager
-    def _thread_count(self) -> Iterator[None]:
-        """torch's thread count, for this call only."""
-        if self._threads is None:
-            yield
-            return
+    def _running(self) -> Iterator[None]:
+        """torch as this codec wants it, for one call: its threads, no TF32. LimitError: the memory is not enough."""
         before = torch.get_num_threads()
-        torch.set_num_threads(self._threads)
+        if self._threads is not None:
+            torch.set_num_threads(self._threads)
         try:
-            yield
+            with _full_precision(self.model.device):
+                yield
+        except RuntimeError as error:
+            if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+                raise LimitError("not enough memory for a picture of this size") from None
+            raise
         finally:
-            torch.set_num_threads(before)
+            if self._threads is not None:
+                torch.set_num_threads(before)
+
+
+def _full_precision(device: torch.device) -> contextlib.AbstractContextManager[None]:
+    """cuDNN's convolutions in fp32, not TF32: pixels may differ by at most one level between devices."""
+    if device.type != "cuda":
+        return contextlib.nullcontext()
+    return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
 
 
 def open_codec(
@@ -128,10 +139,14 @@ def open_codec(
     threads: for torch on the CPU; None leaves torch's own choice. Errors: UnsupportedError, MissingError, UsageError.
     """
     Settings(precision=precision)
-    if threads is not None and threads < 1:
-        raise UsageError(f"{threads} threads; at least 1 is needed")
+    if threads is not None and not 1 <= threads <= MAX_THREADS:
+        raise UsageError(f"{threads} threads; 1 to {MAX_THREADS} are possible")
+    found = find_device(device)
     name, data = catalogue.read(model)
-    return Codec(Model(data, name, find_device(device)), precision, threads)
+    try:
+        return Codec(Model(data, name, found), precision, threads)
+    except UnsupportedError as error:
+        raise UnsupportedError(f"the model {model}: {error}") from None
 
 
 def find_device(name: str) -> torch.device:

@@ -10,7 +10,7 @@ from twcodec.container.limits import DEFAULT_LIMITS, Limits
 from twcodec.errors import CorruptError, UnsupportedError
 
 _KNOWN_CRITICAL = (b"HEAD", b"DATA", b"ALPH")
-_AT_MOST_ONE = (b"HEAD", b"DATA", b"ALPH", b"iCCP", b"eXIf", b"xMPd")
+_AT_MOST_ONE = (b"HEAD", b"DATA", b"ALPH", b"iCCP", b"eXIf", b"xMPd", b"tEXt")
 
 
 @dataclass(frozen=True)

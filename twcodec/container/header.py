@@ -104,8 +104,12 @@ class Header:
         _refuse_later_kinds(raw.kind, raw.arithmetic, raw.coder)
         if not 1 <= raw.width <= MAX_SIDE or not 1 <= raw.height <= MAX_SIDE:
             raise CorruptError(f"the header claims {raw.width}x{raw.height} pixels; sides are 1 to {MAX_SIDE}")
-        if raw.mode >= len(MODES) or raw.depth != DEPTHS[MODES[raw.mode]]:
-            raise CorruptError(f"the header claims mode {raw.mode} at depth {raw.depth}, which does not exist")
+        if raw.mode >= len(MODES):
+            raise UnsupportedError(
+                f"needs mode {raw.mode}, this twc knows 0 to {len(MODES) - 1}; decode it with a later twc"
+            )
+        if raw.depth != DEPTHS[MODES[raw.mode]]:
+            raise CorruptError(f"the header claims mode {MODES[raw.mode]} at depth {raw.depth}, which does not exist")
         plain = raw.transform == 0 and raw.seed == 0
         if raw.transformed > 1 or (raw.transformed == 0 and not plain) or (raw.transformed == 1 and raw.transform == 0):
             raise CorruptError("the header's transform flag, id and seed contradict each other")

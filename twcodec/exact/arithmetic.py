@@ -35,7 +35,8 @@ def saturate(a: Tensor) -> Tensor:
 def requantise(acc: Tensor, scale: Tensor) -> Tensor:
     """floor(acc scale + 1/2), saturated. acc: (C, N) integers; scale: (C, 1), powers of two, so the product is exact.
 
-    acc is overwritten. The half is added before the floor: |acc scale| < 2^52, so the sum is exact too.
+    acc is overwritten. Adding the half may round where |acc scale| is near 2^52 or its fraction has over 52 bits, but
+    never across an integer that saturation leaves apart.
     """
     return saturate(acc.mul_(scale).add_(0.5).floor_())
 

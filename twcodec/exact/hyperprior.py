@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from twcodec.errors import CorruptError
+from twcodec.errors import CorruptError, UnsupportedError
 from twcodec.exact import coder
 from twcodec.exact.arithmetic import ONE
 from twcodec.exact.tables import SYMBOL_LIMIT, Tables
+from twcodec.exact.tiles import tiled
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,11 +27,16 @@ if TYPE_CHECKING:
 
     from twcodec.exact.layers import Layer
 
-Z_LIMIT = 2047
-"""|symbol of z|: z_hat stays within the activations' range."""
+Z_LIMIT = 1023
+"""|symbol of z|: with `MEDIAN_LIMIT`, z_hat stays within the activations' range, so every layer's bound holds."""
+
+MEDIAN_LIMIT = 1 << 20
 
 STRIDE = 4
 """y positions to one z position, on each axis."""
+
+_TILE, _REACH = 32, 2
+"""h_s runs on tiles of z this large; an output depends on z positions no further away than `_REACH`."""
 
 
 @dataclass(frozen=True)
@@ -59,9 +65,16 @@ class MeanScaleHyperprior:
         medians: NDArray[np.int32],
         device: torch.device,
     ) -> None:
-        """h_s: z_hat (N, ...) -> scales and means (2 M, ...). thresholds: (levels - 1,) ascending. medians: (N,)."""
-        self._h_s = h_s
-        self._thresholds = torch.from_numpy(thresholds.astype(np.float64)).to(device)
+        """h_s: z_hat (N, ...) -> scales and means (2 M, ...). thresholds: (levels - 1,) ascending. medians: (N,).
+
+        UnsupportedError: the parts do not fit (they come from a model file).
+        """
+        if (np.diff(thresholds) <= 0).any() or len(thresholds) + 1 != len(y_tables) or len(y_tables) > 256:
+            raise UnsupportedError("the model's scale thresholds do not fit its tables; the model file is damaged")
+        if np.abs(medians.astype(np.int64)).max() >= MEDIAN_LIMIT:
+            raise UnsupportedError("the model's medians are out of range; the model file is damaged")
+        self._layers = h_s
+        self._thresholds = torch.from_numpy(thresholds.astype(np.float32)).to(device)
         self._medians = torch.from_numpy(medians.astype(np.float64)).to(device)[:, None, None]
         self._y_coder, self._z_coder = coder.TableCoder(y_tables), coder.TableCoder(z_tables)
         self._y_cost, self._z_cost = Cost(y_tables, device), Cost(z_tables, device)
@@ -91,6 +104,7 @@ class MeanScaleHyperprior:
 
     def verify(self, payload: bytes, symbols: Symbols) -> bool:
         """Whether payload decodes to these symbols, with the table indices that are already known."""
+        self._check_possible(payload, tuple(symbols.z.shape))
         decoder = coder.new_decoder(payload)
         z = self._z_coder.decode(decoder, _channels(tuple(symbols.z.shape)))
         y = self._y_coder.decode(decoder, symbols.levels.cpu().numpy().ravel())
@@ -105,9 +119,7 @@ class MeanScaleHyperprior:
         allocated, or it is damaged.
         """
         z_shape = (len(self._medians), -(-height // STRIDE), -(-width // STRIDE))
-        least = self._z_floor * z_shape[1] * z_shape[2]
-        if len(payload) * 8 + 64 < least:
-            raise CorruptError(f"{len(payload)} bytes of coded symbols cannot hold a picture of this size")
+        self._check_possible(payload, z_shape)
         decoder = coder.new_decoder(payload)
         z = self._z_coder.decode(decoder, _channels(z_shape)).reshape(z_shape)
         if np.abs(z).max() > Z_LIMIT:
@@ -120,14 +132,31 @@ class MeanScaleHyperprior:
         y_symbols = torch.from_numpy(y).to(device).view(levels.shape)
         return Symbols(y_symbols, z_symbols, levels, y_symbols.float() + means)
 
+    def _check_possible(self, payload: bytes, z_shape: tuple[int, ...]) -> None:
+        """CorruptError if not even the cheapest z symbols of such a picture fit in the payload."""
+        if 8 * len(payload) + _STRIPPED_BITS < self._z_floor * z_shape[1] * z_shape[2]:
+            raise CorruptError(f"{len(payload)} bytes of coded symbols cannot hold a picture of this size")
+
     def _parameters(self, z_symbols: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
         """Table index (uint8) and mean (float32, a multiple of 1 / ONE) of every y: (M, height, width)."""
-        a = z_symbols * ONE + self._medians
-        for layer in self._h_s:
-            a = layer(a)
-        scales, means = a[:, :height, :width].chunk(2)
-        levels = torch.bucketize(scales.contiguous(), self._thresholds, right=True).to(torch.uint8)
-        return levels, means.float().div_(ONE)
+        z_hat = z_symbols * ONE + self._medians
+        parameters = tiled(self._h_s, z_hat, _TILE, _REACH, up=STRIDE)[:, :height, :width]
+        scales, means = parameters.chunk(2)
+        levels = torch.bucketize(scales.contiguous(), self._thresholds, right=True, out_int32=True)
+        return levels.to(torch.uint8), means.float().div_(ONE)
+
+    def _h_s(self, z_hat: Tensor) -> Tensor:
+        """(N, h, w) to scales and means as float32, in which activations are exact: (2 M, 4 h, 4 w)."""
+        for layer in self._layers:
+            z_hat = layer(z_hat)
+        return z_hat.float()
+
+
+_STRIPPED_BITS = 64
+"""The coder drops zero bytes at the end, by chance more than these once in 2^64 files."""
+
+_PART = 1 << 20
+"""Symbols that are costed at a time: bounds the memory for temporary values."""
 
 
 class Cost:
@@ -141,8 +170,12 @@ class Cost:
 
     def __call__(self, symbols: Tensor, index: Tensor) -> Tensor:
         """Sum of the bits of `symbols`, each under the table that `index` names, both of one shape."""
-        table = index.reshape(-1).int()
-        entry = symbols.reshape(-1) - self._first[table]
+        parts = zip(torch.split(symbols.reshape(-1), _PART), torch.split(index.reshape(-1), _PART), strict=True)
+        return torch.stack([self._of_part(*part) for part in parts]).sum()
+
+    def _of_part(self, symbols: Tensor, index: Tensor) -> Tensor:
+        table = index.int()
+        entry = symbols - self._first[table]
         escape = self._escape[table]
         outside = (entry < 0) | (entry >= escape)
         plain = self._cost[self._start[table] + torch.where(outside, escape, entry)]

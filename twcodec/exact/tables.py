@@ -16,6 +16,8 @@ TOTAL_BITS = 16
 TOTAL = 1 << TOTAL_BITS
 """The weights of a table sum to this."""
 
+_MARGIN = 2
+
 SYMBOL_LIMIT = (1 << 15) - 1
 """|symbol|, escapes included."""
 
@@ -76,12 +78,13 @@ class Tables:
 def table_from_probabilities(lowest: int, probabilities: NDArray[np.float64]) -> tuple[int, NDArray[np.uint16]]:
     """The table of a distribution over lowest, lowest + 1, ...; 0 must be among them.
 
-    Symbols under half a unit of 2^-16 at the ends are left to the escape. Returns the first symbol and the weights,
-    the escape last.
+    Symbols at the ends are left to the escape, from the third one on that has under half a unit of 2^-16: a table
+    entry costs its neighbours 1 / 65536, an escape 3 bits more, and latents have heavier tails than their models.
+    Returns the first symbol and the weights, the escape last.
     """
-    kept = np.flatnonzero(probabilities * TOTAL >= 0.5)
-    low = min(int(kept[0]), -lowest) if len(kept) else -lowest
-    high = max(int(kept[-1]), -lowest) if len(kept) else -lowest
+    zero = -lowest
+    kept = np.append(np.flatnonzero(probabilities * TOTAL >= 0.5), zero)
+    low, high = max(0, int(kept.min()) - _MARGIN), int(kept.max()) + _MARGIN
     inside = probabilities[low : high + 1]
     return lowest + low, _apportion(np.append(inside, max(0.0, 1.0 - float(inside.sum()))))
 

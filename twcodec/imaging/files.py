@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import stat
@@ -11,24 +12,41 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from twcodec.container.chunks import MAGIC
 from twcodec.errors import LimitError, OutputError, UnreadableError, UsageError
 
 PIPE = "-"
+_BLOCK = 1 << 20
 
 
 def read_input(name: str, limit: int) -> bytes:
     """The bytes of a file, or of standard input for "-". UnreadableError; LimitError: more than `limit` bytes."""
     try:
         if name == PIPE:
-            data = input_pipe().read(limit + 1)
-        else:
-            with Path(name).open("rb") as file:
-                data = file.read(limit + 1)
+            return _read_all(input_pipe(), limit)
+        with _named(name).open("rb") as file:
+            return _read_all(file, limit)
     except OSError as error:
         raise UnreadableError(f"cannot be read: {error.strerror}") from None
-    if len(data) > limit:
-        raise LimitError(f"the input has more than {limit} bytes, which is the limit for a TWC file")
-    return data
+
+
+def _read_all(file: BinaryIO, limit: int) -> bytes:
+    """Everything, block by block: a small file takes little memory, and a foreign one is not read to its end."""
+    data = bytearray()
+    while block := file.read(_BLOCK):
+        data += block
+        if not data.startswith(MAGIC[: len(data)]):
+            break
+        if len(data) > limit:
+            raise LimitError(f"the input has more than {limit} bytes, which is the limit for a TWC file")
+    return bytes(data)
+
+
+def _named(name: str) -> Path:
+    """A path from what was typed. UsageError: nothing was."""
+    if not name:
+        raise UsageError("an empty file name was given")
+    return Path(name)
 
 
 def input_pipe() -> BinaryIO:
@@ -45,10 +63,7 @@ def claim_output_pipe() -> BinaryIO:
 
     UsageError: it is a terminal. OutputError: it is closed.
     """
-    if sys.stdout is None:
-        raise OutputError("standard output is closed")
-    if sys.stdout.isatty():
-        raise UsageError("refusing to write binary data to a terminal; give a file name, or a pipe for -")
+    _check_pipe()
     sys.stdout.flush()
     data = os.dup(1)
     os.dup2(2, 1)
@@ -56,21 +71,41 @@ def claim_output_pipe() -> BinaryIO:
 
 
 def check_output(name: str, force: bool, source: str | None = None) -> None:
-    """Fail early where `write_output` would fail later. OutputError: it exists, has no folder, or is the input."""
+    """Fail early where `write_output` would fail later.
+
+    OutputError: it exists, has no folder or one that cannot be written, or is the input. UsageError: a terminal.
+    """
     if name == PIPE:
+        _check_pipe()
         return
-    path = Path(name)
-    if not name or path.is_dir():
+    path = _named(name)
+    try:
+        _check_path(path, force, None if source in (None, PIPE, "") else Path(str(source)))
+    except OSError as error:
+        raise OutputError(f"the output cannot be written: {error.strerror}") from None
+
+
+def _check_pipe() -> None:
+    if sys.stdout is None:
+        raise OutputError("standard output is closed")
+    if sys.stdout.isatty():
+        raise UsageError("refusing to write binary data to a terminal; give a file name, or a pipe for -")
+
+
+def _check_path(path: Path, force: bool, source: Path | None) -> None:
+    if path.is_dir():
         raise OutputError("the output is a folder; give a file name")
     if not _is_plain(path):
         return
-    if source not in (None, PIPE) and path.exists() and Path(str(source)).exists() and path.samefile(str(source)):
+    if source is not None and path.exists() and source.exists() and path.samefile(source):
         raise OutputError("the output is the input itself; give another name")
     if os.path.lexists(path) and not force:
         raise OutputError("the output exists already; overwrite it with -f")
     folder = _target(path).parent
     if not folder.is_dir():
         raise OutputError(f"the folder {folder} does not exist")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise OutputError(f"the folder {folder} cannot be written to")
 
 
 @contextlib.contextmanager
@@ -98,7 +133,7 @@ def write_output(name: str, force: bool) -> Iterator[BinaryIO]:
 
 @contextlib.contextmanager
 def _renamed_at_the_end(path: Path, force: bool) -> Iterator[BinaryIO]:
-    temporary = path.with_name(f".{path.name[:200]}.{secrets.token_hex(6)}.tmp")
+    temporary = path.with_name(f".twc-{secrets.token_hex(8)}.tmp")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)  # the umask applies
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -135,4 +170,9 @@ def _is_plain(path: Path) -> bool:
 
 def _target(path: Path) -> Path:
     """Where a symbolic link leads, so that it stays a link."""
-    return Path(os.path.realpath(path)) if path.is_symlink() else path
+    if not path.is_symlink():
+        return path
+    target = Path(os.path.realpath(path))
+    if target.is_symlink():
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+    return target

@@ -3,8 +3,8 @@
 Normative. Each payload is: u8 method (0 stored, 1 zlib), u32 big-endian length of the data before packing, then the
 data as it is (method 0: exactly that many bytes) or one zlib stream (method 1: complete, nothing behind it,
 inflating to exactly that many bytes). The data of iCCP is an ICC profile, of eXIf a TIFF structure without the
-`Exif` prefix, of xMPd an XMP packet; each may occur once. The data of tEXt, which may repeat, is a keyword, a NUL
-and a value, both UTF-8 and without NUL.
+`Exif` prefix, of xMPd an XMP packet, of tEXt keyword, value, keyword, value, ..., each UTF-8 without NUL and parted
+from the next by a NUL. Each type occurs at most once.
 """
 
 from __future__ import annotations
@@ -18,14 +18,11 @@ from twcodec.imaging.picture import Metadata
 
 MAX_PAYLOAD = 16 << 20
 """Bytes of one payload before packing."""
-MAX_TOTAL = 64 << 20
-"""Bytes of all payloads of a file: a thousand small chunks must not inflate to gigabytes."""
 
 _STORED = 0
 _ZLIB = 1
 _HEAD = struct.Struct(">BI")
-_ONCE = (b"iCCP", b"eXIf", b"xMPd")
-_TEXT = b"tEXt"
+_KINDS = (b"iCCP", b"eXIf", b"xMPd", b"tEXt")
 
 
 def pack(data: bytes) -> bytes:
@@ -64,12 +61,8 @@ def unpack(payload: bytes, limit: int = MAX_PAYLOAD) -> bytes:
 
 def to_chunks(metadata: Metadata) -> list[tuple[bytes, bytes]]:
     """(type, payload) of each chunk, in the order they are written. Raises LimitError for too much of it."""
-    single = zip(_ONCE, (metadata.icc, metadata.exif, metadata.xmp), strict=True)
-    plain = [(kind, data) for kind, data in single if data]
-    plain += [(_TEXT, _text_data(keyword, value)) for keyword, value in metadata.text]
-    total = sum(len(data) for _, data in plain)
-    if total > MAX_TOTAL:
-        raise LimitError(f"{total} bytes of metadata, the limit is {MAX_TOTAL}; leave it out with --metadata none")
+    parts = (metadata.icc, metadata.exif, metadata.xmp, _text_data(metadata.text))
+    plain = [(kind, data) for kind, data in zip(_KINDS, parts, strict=True) if data]
     return [(kind, pack(data)) for kind, data in plain]
 
 
@@ -78,22 +71,15 @@ def from_chunks(chunks: Iterable[tuple[bytes, bytes]]) -> Metadata:
 
     Raises CorruptError or LimitError, see `unpack`.
     """
-    single: dict[bytes, bytes] = {}
-    text: list[tuple[str, str]] = []
-    left = MAX_TOTAL
+    found: dict[bytes, bytes] = {}
     for kind, payload in chunks:
-        if kind not in (*_ONCE, _TEXT):
+        if kind not in _KINDS:
             continue
-        if kind in single:
+        if kind in found:
             raise CorruptError(f"two {kind.decode()} chunks, where one is allowed")
-        data = unpack(payload, min(MAX_PAYLOAD, left))
-        left -= len(data)
-        if kind == _TEXT:
-            text.append(_text_pair(data))
-        else:
-            single[kind] = data
-    icc, exif, xmp = (single.get(kind) or None for kind in _ONCE)
-    return Metadata(icc=icc, exif=exif, xmp=xmp, text=tuple(text))
+        found[kind] = unpack(payload)
+    icc, exif, xmp, text = (found.get(kind) or None for kind in _KINDS)
+    return Metadata(icc=icc, exif=exif, xmp=xmp, text=_text_pairs(text))
 
 
 def _inflate(stream: bytes, length: int) -> tuple[bytes, bool]:
@@ -106,18 +92,18 @@ def _inflate(stream: bytes, length: int) -> tuple[bytes, bool]:
     return data, inflater.eof and not inflater.unused_data
 
 
-def _text_data(keyword: str, value: str) -> bytes:
-    """UTF-8 keyword, NUL, UTF-8 value. A NUL in either could not be told from the one between them."""
-    clean = (part.replace("\0", "").encode("utf-8", "replace") for part in (keyword, value))
-    return b"\0".join(clean)
+def _text_data(pairs: Iterable[tuple[str, str]]) -> bytes:
+    """All parts in UTF-8, with a NUL between them. A NUL in one could not be told from those, so it is left out."""
+    return b"\0".join(part.replace("\0", "").encode("utf-8", "replace") for pair in pairs for part in pair)
 
 
-def _text_pair(data: bytes) -> tuple[str, str]:
-    keyword, separator, value = data.partition(b"\0")
+def _text_pairs(data: bytes | None) -> tuple[tuple[str, str], ...]:
+    if data is None:
+        return ()
     try:
-        pair = keyword.decode(), value.decode()
+        parts = data.decode().split("\0")
     except UnicodeDecodeError as error:
         raise CorruptError("text metadata is not UTF-8") from error
-    if not separator or b"\0" in value:
-        raise CorruptError("text metadata must be a keyword, a NUL and a value")
-    return pair
+    if len(parts) % 2:
+        raise CorruptError("text metadata must be pairs of a keyword and a value")
+    return tuple(zip(parts[::2], parts[1::2], strict=True))

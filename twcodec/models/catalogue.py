@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-from twcodec.errors import UnreadableError, UnsupportedError
+from twcodec.errors import UnreadableError, UnsupportedError, UsageError
 
 DEFAULT = "default"
 
@@ -24,7 +25,7 @@ class Entry:
         return resources.files("twcodec.models").joinpath("weights", self.file).read_bytes()
 
 
-EMBEDDED = (Entry("default", "default-1.safetensors", bytes.fromhex("2b8a9e93949b5540bde5da95fef53142")),)
+EMBEDDED = (Entry("default", "default-1.safetensors", bytes.fromhex("25bd498318f79b635915497c2da11131")),)
 """Newest first of each name; older ones stay, so that every file ever written decodes."""
 
 
@@ -41,8 +42,10 @@ def read(name: str) -> tuple[str, bytes]:
     for entry in EMBEDDED:
         if entry.name == name:
             return entry.name, entry.read()
+    if not name:
+        raise UsageError("an empty model name was given")
     path = Path(name)
-    if not path.suffix and not path.exists():
+    if not path.suffix and not os.path.exists(name):  # noqa: PTH110 - Path.exists raises for names that are too long
         raise UnsupportedError(f"unknown model {name!r}; there are: {', '.join(e.name for e in EMBEDDED)}, or a path")
     try:
         return path.stem, path.read_bytes()

@@ -42,7 +42,7 @@ class Model:
         parsed = model_file.parse(data)
         self.name, self.digest, self.device = name, parsed.digest, device
         kind = parsed.metadata.get("family")
-        if kind not in FAMILIES:
+        if not isinstance(kind, str) or kind not in FAMILIES:
             raise UnsupportedError(f"the model file is of family {kind!r}, this twc knows {', '.join(FAMILIES)}")
         _check_arithmetic(device)
         self.family: Family = FAMILIES[kind](parsed, device)

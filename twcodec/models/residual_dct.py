@@ -7,6 +7,7 @@ interpolate.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from torch.nn import functional
 
 from twcodec.errors import UnsupportedError
 from twcodec.exact.layers import Geometry
+from twcodec.exact.tiles import tiled
 from twcodec.models import mean_scale
 
 if TYPE_CHECKING:
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
 NAME = "residual-dct"
 BLOCK = 16
 DEPTH = 4
+_TILE = 64
+"""Latents a side of the tiles on which large pictures are computed: 1024 x 1024 pixels."""
+
 H_S = (
     Geometry(5, 2, 2, transposed=True, output_padding=1),
     Geometry(5, 2, 2, transposed=True, output_padding=1),
@@ -63,10 +68,10 @@ class ResidualDCT:
 
     def g_a(self, x: Tensor, quality: float) -> Tensor:
         """x: (3, H, W) in 0 .. 1, H and W multiples of 16. Returns y: (M, H / 16, W / 16), scaled for `quality`."""
-        y = self._conv(x[None] - 0.5, "g_a.bank", stride=BLOCK)
+        y = tiled(self._analysis_bank, x, BLOCK * _TILE, 0, down=BLOCK)
         for i in range(DEPTH):
-            y = self._block(y, f"g_a.blocks.{i}")
-        return (y * self._gain(self._log_gain, quality))[0]
+            y = tiled(partial(self._block, f"g_a.blocks.{i}"), y, _TILE, 2)
+        return y * self._gain(self._log_gain, quality)
 
     def h_a(self, y: Tensor) -> Tensor:
         """y: (M, h, w) to z: (N, ceil(h / 4), ceil(w / 4))."""
@@ -76,22 +81,30 @@ class ResidualDCT:
 
     def g_s(self, y_hat: Tensor, quality: float) -> Tensor:
         """y_hat: (M, h, w) to x_hat: (3, 16 h, 16 w), not clipped."""
-        h = y_hat[None] * self._gain(self._log_inverse, quality)
+        h = y_hat * self._gain(self._log_inverse, quality)
         for i in range(DEPTH):
-            h = self._block(h, f"g_s.blocks.{i}")
+            h = tiled(partial(self._block, f"g_s.blocks.{i}"), h, _TILE, 2)
+        return tiled(self._synthesis_bank, h, _TILE, 1, up=BLOCK)
+
+    def _analysis_bank(self, x: Tensor) -> Tensor:
+        """(3, 16 h, 16 w) to (M, h, w)."""
+        return self._conv(x[None] - 0.5, "g_a.bank", stride=BLOCK)[0]
+
+    def _synthesis_bank(self, h: Tensor) -> Tensor:
+        """(M, h, w) to (3, 16 h, 16 w), with the residual filter, which reaches 6 pixels."""
         bank = self._w["g_s.bank.weight"]
-        x = functional.conv_transpose2d(h, bank, self._w["g_s.bank.bias"], stride=BLOCK) + 0.5
-        f = functional.leaky_relu(self._conv(functional.pixel_unshuffle(x, 2), "g_s.filter.0", padding=1), 0.1)
-        f = functional.leaky_relu(self._conv(f, "g_s.filter.1", padding=1), 0.1)
+        x = functional.conv_transpose2d(h[None], bank, self._w["g_s.bank.bias"], stride=BLOCK) + 0.5
+        f = functional.leaky_relu_(self._conv(functional.pixel_unshuffle(x, 2), "g_s.filter.0", padding=1), 0.1)
+        f = functional.leaky_relu_(self._conv(f, "g_s.filter.1", padding=1), 0.1)
         return (x + functional.pixel_shuffle(self._conv(f, "g_s.filter.2", padding=1), 2))[0]
 
     def _conv(self, x: Tensor, name: str, **how: int) -> Tensor:
         return functional.conv2d(x, self._w[f"{name}.weight"], self._w[f"{name}.bias"], **how)
 
-    def _block(self, x: Tensor, name: str) -> Tensor:
-        h = self._conv(x, f"{name}.depthwise", padding=2, groups=x.shape[1])
-        h = functional.leaky_relu(self._conv(h, f"{name}.expand"), 0.1)
-        return x + self._conv(h, f"{name}.project")
+    def _block(self, name: str, x: Tensor) -> Tensor:
+        h = self._conv(x[None], f"{name}.depthwise", padding=2, groups=x.shape[0])
+        h = functional.leaky_relu_(self._conv(h, f"{name}.expand"), 0.1)
+        return x + self._conv(h, f"{name}.project")[0]
 
     def _gain(self, log_rows: Tensor, quality: float) -> Tensor:
         """(M, 1, 1): the gain at `quality`, 1 .. rows, between rows by interpolating the logarithms."""

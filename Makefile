@@ -1,0 +1,31 @@
+# make install: .venv with twc in it.  make demo: encode and decode a real photograph.  make test: all tests.  make lint.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: install demo test lint clean
+
+install: $(STAMP)
+
+# torch first and alone: with this range pip takes the CPU build where one lies on disk, and nothing that is resolved
+# later can pull a CUDA build of several GB instead.
+$(STAMP): pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check 'torch>=2.6,<2.14' 'numpy>=1.26,<2'
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@
+
+demo: install
+	$(BIN)/python benchmarks/demo.py
+
+test: install
+	$(BIN)/python -m pytest
+
+lint: install
+	$(BIN)/ruff format --check twcodec tests benchmarks
+	$(BIN)/ruff check twcodec tests benchmarks
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,44 @@
+"""What the commands print: results on standard output, talk on standard error, neither able to break anything."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+
+from twcodec.errors import OutputError
+
+
+def say(line: str) -> None:
+    """One line on standard error, whatever characters it holds; gone if nobody listens."""
+    if sys.stderr is not None:
+        with contextlib.suppress(OSError):
+            print("twc:", " ".join(line.split("\n")), file=sys.stderr, flush=True)
+
+
+def tell(text: str, data_goes_to_stdout: bool = False) -> None:
+    """A result, on standard output, or on standard error if data goes there. OutputError: nobody can read it."""
+    stream = sys.stderr if data_goes_to_stdout else sys.stdout
+    if stream is None:
+        raise OutputError("standard output is closed")
+    try:
+        print(text, file=stream, flush=True)
+    except OSError as error:
+        silence(stream.fileno())
+        if isinstance(error, BrokenPipeError):
+            raise OutputError("the reader of standard output went away") from None
+        raise OutputError(f"standard output cannot be written: {error.strerror}") from None
+
+
+def silence(descriptor: int) -> None:
+    """Point a descriptor to nowhere, so that the interpreter's last flush has nothing to complain about."""
+    with contextlib.suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
+
+
+def shown(name: str, pipe: str = "standard input") -> str:
+    """A file's name as text that is safe on any terminal: control characters and stray bytes are escaped."""
+    if name == "-":
+        return pipe
+    text = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text) or "''"
