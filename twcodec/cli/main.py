@@ -83,6 +83,8 @@ def twc() -> None:
 
 def run(args: list[str] | None = None) -> None:
     """The entry point of the console script. Never returns."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     for name in ("SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # nohup

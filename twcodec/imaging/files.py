@@ -55,6 +55,7 @@ def input_pipe() -> BinaryIO:
         raise UnreadableError("standard input is closed")
     if sys.stdin.isatty():
         raise UsageError("standard input is a terminal; give a file name, or a pipe for -")
+    os.set_blocking(sys.stdin.fileno(), True)  # the other end may have said otherwise
     return sys.stdin.buffer
 
 
@@ -67,6 +68,7 @@ def claim_output_pipe() -> BinaryIO:
     sys.stdout.flush()
     data = os.dup(1)
     os.dup2(2, 1)
+    os.set_blocking(data, True)
     return os.fdopen(data, "wb")
 
 

@@ -61,7 +61,7 @@ def parse(data: bytes) -> ModelFile:
         tensors = load(data)
     except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UnsupportedError(
-            f"not a twc model file ({type(error).__name__}); make one with: twc models import"
+            f"not a twc model file ({type(error).__name__}); make one with: python -m twcodec.models.convert"
         ) from None
     if found != FORMAT:
         raise UnsupportedError(f"model file format {found!r}, this twc reads {FORMAT!r}")

@@ -1,0 +1,59 @@
+import pytest
+import torch
+from torch.nn import functional
+
+from twcodec.exact import hyperprior
+from twcodec.exact.tiles import tiled
+
+
+@pytest.mark.parametrize("size", [(1, 1), (8, 8), (9, 23), (40, 7)])
+@pytest.mark.parametrize(("kernel", "halo"), [(1, 0), (3, 1), (5, 2)])
+def test_a_local_network_on_tiles_is_the_network_on_the_whole(size, kernel, halo):
+    x = torch.randint(-9, 9, (2, *size)).double()
+    weight = torch.randint(-9, 9, (3, 2, kernel, kernel)).double()
+
+    def network(a):
+        return functional.conv2d(a[None], weight, padding=kernel // 2)[0]
+
+    assert torch.equal(tiled(network, x, 8, halo), network(x))
+
+
+def test_a_halo_that_is_too_small_shows():
+    x, weight = torch.rand(1, 20, 20), torch.ones(1, 1, 5, 5)
+
+    def network(a):
+        return functional.conv2d(a[None], weight, padding=2)[0]
+
+    assert not torch.allclose(tiled(network, x, 8, 1), network(x))
+
+
+def test_tiles_scale_up_and_down():
+    x = torch.rand(3, 48, 80)
+    down = tiled(lambda a: functional.avg_pool2d(a, 16), x, 32, 0, down=16)
+    assert torch.equal(down, functional.avg_pool2d(x, 16))
+    up = tiled(lambda a: a.repeat_interleave(4, 1).repeat_interleave(4, 2), x, 32, 2, up=4)
+    assert torch.equal(up, x.repeat_interleave(4, 1).repeat_interleave(4, 2))
+
+
+def test_symbols_do_not_depend_on_the_tiles(codec, crop, monkeypatch):
+    from twcodec.codec.settings import Settings
+
+    data = codec.encode_picture(crop(300, 420), Settings(5, transform="never"))[0]
+    whole = codec.decode_symbols(data)
+    monkeypatch.setattr(hyperprior, "_TILE", 2)
+    tiles = codec.decode_symbols(data)
+    assert torch.equal(whole.y, tiles.y)
+    assert torch.equal(whole.levels, tiles.levels)
+
+
+def test_pixels_and_latents_on_tiles_differ_in_the_last_bits_only(codec, crop, monkeypatch):
+    from twcodec.models import residual_dct
+
+    family = codec.model.family
+    x = torch.from_numpy(crop(320, 256).samples).permute(2, 0, 1).float() / 255
+    with torch.inference_mode():
+        y = family.g_a(x, 4.0)
+        x_hat = family.g_s(y, 4.0)
+        monkeypatch.setattr(residual_dct, "_TILE", 4)
+        assert (family.g_a(x, 4.0) - y).abs().max() < 1e-4
+        assert (family.g_s(y, 4.0) - x_hat).abs().max() < 1e-5
