@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from twcodec.cli.say import shown, tell
+from twcodec.cli.say import as_text, shown, tell
 from twcodec.cli.several import each
 from twcodec.container.limits import DEFAULT_LIMITS
 from twcodec.imaging.files import read_input
@@ -32,7 +32,7 @@ def command(files: tuple[str, ...], as_json: bool) -> int:
         from twcodec.container import Limits
 
         found = info(read_input(name, DEFAULT_LIMITS.file_bytes), Limits(pixels=1 << 48))
-        tell(json.dumps({"file": shown(name), **found.to_json()}) if as_json else _table(name, found))
+        tell(json.dumps({"file": as_text(name), **found.to_json()}) if as_json else _table(name, found))
 
     return each(files, show)
 

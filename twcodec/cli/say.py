@@ -21,8 +21,9 @@ def tell(text: str, data_goes_to_stdout: bool = False) -> None:
     stream = sys.stderr if data_goes_to_stdout else sys.stdout
     if stream is None:
         raise OutputError("standard output is closed")
+    encoding = stream.encoding or "utf-8"
     try:
-        print(text, file=stream, flush=True)
+        print(text.encode(encoding, "backslashreplace").decode(encoding), file=stream, flush=True)
     except OSError as error:
         silence(stream.fileno())
         if isinstance(error, BrokenPipeError):
@@ -40,5 +41,9 @@ def shown(name: str, pipe: str = "standard input") -> str:
     """A file's name as text that is safe on any terminal: control characters and stray bytes are escaped."""
     if name == "-":
         return pipe
-    text = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text) or "''"
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in as_text(name)) or "''"
+
+
+def as_text(name: str) -> str:
+    """A file's name as Unicode: itself, or with its stray bytes escaped. JSON takes no lone surrogates."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

@@ -7,7 +7,7 @@ import json
 import click
 
 from twcodec.cli import options
-from twcodec.cli.say import shown, tell
+from twcodec.cli.say import as_text, shown, tell
 from twcodec.cli.several import each
 from twcodec.container.limits import DEFAULT_LIMITS, Limits
 from twcodec.imaging.files import read_input
@@ -41,7 +41,7 @@ def command(
         codec = codec or open_codec(model, device, threads=threads)
         codec.verify(data, limits)
         if as_json:
-            tell(json.dumps({"file": shown(name), "ok": True, **found.to_json()}))
+            tell(json.dumps({"file": as_text(name), "ok": True, **found.to_json()}))
         elif not quiet:
             tell(f"{shown(name)}: ok, {found.width}x{found.height} {found.mode}, {found.file_bytes} bytes")
 
