@@ -22,6 +22,8 @@ class ExitCode(IntEnum):
     OUTPUT = 7
     MISSING = 8
     VERIFICATION = 9
+    INTERNAL = 70
+    """A bug of ours; sysexits.h calls it EX_SOFTWARE."""
     INTERRUPTED = 130
 
 

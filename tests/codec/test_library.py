@@ -128,6 +128,61 @@ def test_threads_are_given_back(photo):
     assert torch.get_num_threads() == before
 
 
+def test_codecs_with_threads_of_their_own_leave_torchs_count_as_it_was(photo):
+    import torch
+
+    before = torch.get_num_threads()
+    codecs = [twcodec.open_codec(device="cpu", threads=n) for n in (1, 2)]
+    workers = [threading.Thread(target=c.encode, args=(photo,), kwargs={"seed": i}) for i in range(3) for c in codecs]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    seen = []
+    probe = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
+    probe.start()
+    probe.join()
+    assert (torch.get_num_threads(), seen) == (before, [before])
+
+
+def test_tf32_is_off_while_a_call_runs_and_as_before_afterwards():
+    import torch
+
+    from twcodec.codec import runtime
+
+    before = runtime._tf32()
+    with runtime._shared.hold(None, True), runtime._shared.hold(None, True):
+        assert runtime._tf32() in (False, "ieee")
+    assert runtime._tf32() == before
+    with runtime.running(torch.device("cpu"), None):
+        assert runtime._tf32() == before
+
+
+def test_running_out_of_memory_is_a_limit():
+    import torch
+
+    from twcodec.codec import runtime
+    from twcodec.errors import LimitError
+
+    with pytest.raises(LimitError, match="not enough memory"), runtime.running(torch.device("cpu"), None):
+        torch.empty(1 << 60, dtype=torch.uint8)
+
+
+def test_text_under_a_name_of_pillows_own_cannot_break_decoding(codec, tmp_path):
+    from PIL.PngImagePlugin import PngInfo
+
+    from twcodec.imaging.write import write_image
+
+    text = PngInfo()
+    for keyword in ("transparency", "icc_profile", "dpi", "gamma", "exif", "Title"):
+        text.add_text(keyword, "x")
+    Image.new("L", (20, 20)).save(tmp_path / "a.png", pnginfo=text)
+    image = codec.decode(codec.encode(tmp_path / "a.png"))
+    assert set(image.info) <= {"Title", "exif"}
+    for form in ("PNG", "WEBP", "JPEG", "TIFF", "GIF"):
+        write_image(image, io.BytesIO(), form)
+
+
 def test_importing_twcodec_imports_nothing_heavy():
     code = "import sys, twcodec; print(sorted({'torch', 'numpy', 'PIL', 'click', 'construct'} & set(sys.modules)))"
     assert (

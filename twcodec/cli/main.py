@@ -6,6 +6,7 @@ import contextlib
 import difflib
 import importlib
 import logging
+import os
 import signal
 import sys
 import warnings
@@ -14,7 +15,7 @@ from typing import Any
 import click
 
 from twcodec import __version__
-from twcodec.cli.say import say, silence
+from twcodec.cli.say import say, unwritable
 from twcodec.errors import ExitCode, TwcError
 
 COMMANDS = {
@@ -112,22 +113,37 @@ def _code_of(args: list[str] | None) -> int:
     except MemoryError:
         say("out of memory; the picture is too large for this machine")
         return ExitCode.LIMIT
-    except OSError as error:  # of standard output, --help's text for one: everything else is mapped where it happens
-        silence(1)
-        say(f"standard output cannot be written: {error.strerror or error}")
-        return ExitCode.OUTPUT
+    except ImportError as error:
+        say(f"{error.name or error} is missing or cannot be loaded; install twc again: pip install twcodec")
+        return ExitCode.MISSING
+    except Exception as error:
+        if os.environ.get("TWC_DEBUG"):
+            raise
+        what = " ".join(f"{type(error).__name__}: {error}".split())
+        say(f"internal error: {what}; please report it, with what TWC_DEBUG=1 shows")
+        return ExitCode.INTERNAL
 
 
 def _invoke(args: list[str]) -> int:
     """What click's own main does, without its handling of closed pipes and interrupts."""
     try:
         with twc.make_context("twc", list(args)) as context:
-            result = twc.invoke(context)
-    except click.exceptions.Exit as stop:
-        result = stop.exit_code
-    if sys.stdout is not None:
-        sys.stdout.flush()
-    return int(result or ExitCode.OK)
+            return int(twc.invoke(context) or ExitCode.OK)
+    except click.exceptions.Exit as stop:  # --help and --version have printed
+        _flush()
+        return stop.exit_code
+    except OSError as error:
+        if {"-h", "--help", "-V", "--version"} & set(args):
+            raise unwritable(error) from None
+        raise
+
+
+def _flush() -> None:
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError as error:
+        raise unwritable(error) from None
 
 
 def _terminate(number: int, _frame: Any) -> None:

@@ -25,16 +25,19 @@ def tell(text: str, data_goes_to_stdout: bool = False) -> None:
     try:
         print(text.encode(encoding, "backslashreplace").decode(encoding), file=stream, flush=True)
     except OSError as error:
-        silence(stream.fileno())
-        if isinstance(error, BrokenPipeError):
-            raise OutputError("the reader of standard output went away") from None
-        raise OutputError(f"standard output cannot be written: {error.strerror}") from None
+        raise unwritable(error, stream.fileno()) from None
 
 
-def silence(descriptor: int) -> None:
-    """Point a descriptor to nowhere, so that the interpreter's last flush has nothing to complain about."""
+def unwritable(error: OSError, descriptor: int = 1) -> OutputError:
+    """The error to raise when a result could not be printed.
+
+    The descriptor is pointed to nowhere, so that the interpreter's last flush has nothing to complain about.
+    """
     with contextlib.suppress(OSError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
+    if isinstance(error, BrokenPipeError):
+        return OutputError("the reader of standard output went away")
+    return OutputError(f"standard output cannot be written: {error.strerror or error}")
 
 
 def shown(name: str, pipe: str = "standard input") -> str:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +10,11 @@ import torch
 
 from twcodec.codec import decode as decoding
 from twcodec.codec import encode as encoding
+from twcodec.codec.runtime import running
 from twcodec.codec.settings import Metric, Precision, Settings, TransformMode
 from twcodec.container import Container, Limits
 from twcodec.container.limits import DEFAULT_LIMITS, MAX_THREADS
-from twcodec.errors import LimitError, MissingError, UnsupportedError, UsageError
+from twcodec.errors import MissingError, UnsupportedError, UsageError
 from twcodec.imaging.present import to_image
 from twcodec.imaging.read import read_picture
 from twcodec.models import catalogue
@@ -76,25 +75,25 @@ class Codec:
     def encode_picture(self, picture: Picture, settings: Settings) -> tuple[bytes, Report]:
         """As `encode`, from a picture that was read, with the report of what was tried."""
         precision = settings.precision if settings.precision != "auto" else self._precision
-        with self._running():
+        with running(self.model.device, self._threads):
             return encoding.encode(self.model, picture, replace(settings, precision=precision))
 
     def decode_picture(self, data: bytes, limits: Limits = DEFAULT_LIMITS) -> Picture:
         """As `decode`, before it becomes a PIL image."""
         container = Container.from_bytes(data, limits)
-        with self._running():
+        with running(self.model.device, self._threads):
             return decoding.decode(self._model_for(container), container)
 
     def decode_symbols(self, data: bytes, limits: Limits = DEFAULT_LIMITS) -> Symbols:
         """The integer symbols in a file, the same on every device, checked against the file's checksum."""
         container = Container.from_bytes(data, limits)
-        with self._running():
+        with running(self.model.device, self._threads):
             return decoding.decode_symbols(self._model_for(container), container)
 
     def verify(self, data: bytes, limits: Limits = DEFAULT_LIMITS) -> None:
         """Decode every symbol and everything that is carried, but no pixels. Errors as `decode`."""
         container = Container.from_bytes(data, limits)
-        with self._running():
+        with running(self.model.device, self._threads):
             decoding.verify(self._model_for(container), container)
 
     def _model_for(self, container: Container) -> Model:
@@ -104,30 +103,6 @@ class Codec:
                 name, data = catalogue.read_by_digest(digest)
                 self._others[digest] = Model(data, name, self.model.device)
             return self._others[digest]
-
-    @contextlib.contextmanager
-    def _running(self) -> Iterator[None]:
-        """torch as this codec wants it, for one call: its threads, no TF32. LimitError: the memory is not enough."""
-        before = torch.get_num_threads()
-        if self._threads is not None:
-            torch.set_num_threads(self._threads)
-        try:
-            with _full_precision(self.model.device):
-                yield
-        except RuntimeError as error:
-            if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
-                raise LimitError("not enough memory for a picture of this size") from None
-            raise
-        finally:
-            if self._threads is not None:
-                torch.set_num_threads(before)
-
-
-def _full_precision(device: torch.device) -> contextlib.AbstractContextManager[None]:
-    """cuDNN's convolutions in fp32, not TF32: pixels may differ by at most one level between devices."""
-    if device.type != "cuda":
-        return contextlib.nullcontext()
-    return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
 
 
 def open_codec(
@@ -153,17 +128,15 @@ def find_device(name: str) -> torch.device:
     """The torch device that `name` means. UsageError: no such kind. MissingError: it is not there."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise UsageError(f"unknown device {name!r}; there are: auto, cpu, cuda, cuda:N") from None
-    if device.type not in ("cpu", "cuda"):
-        raise UsageError(f"the device {name!r} is not supported; there are: auto, cpu, cuda, cuda:N")
-    if device.type == "cuda" and not 0 <= (device.index or 0) < torch.cuda.device_count():
-        raise MissingError(
-            f"the device {name} is not there ({torch.cuda.device_count()} CUDA devices); use --device cpu"
-        )
-    return device
+    kind, colon, index = name.partition(":")
+    if kind not in ("cpu", "cuda") or (colon and not (kind == "cuda" and index.isdecimal())):
+        raise UsageError(f"unknown device {name!r}; there are: auto, cpu, cuda, cuda:N")
+    if kind == "cpu":
+        return torch.device("cpu")
+    there = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if not there or int(index or 0) >= there:
+        raise MissingError(f"the device {name} is not there ({there} CUDA devices); use --device cpu")
+    return torch.device("cuda", int(index) if index else torch.cuda.current_device())
 
 
 def read(image: Source, metadata: str = "all", max_pixels: int = DEFAULT_LIMITS.pixels) -> Picture:

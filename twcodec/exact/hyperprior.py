@@ -80,6 +80,11 @@ class MeanScaleHyperprior:
         self._y_cost, self._z_cost = Cost(y_tables, device), Cost(z_tables, device)
         self._z_floor = float(z_tables.cheapest.sum())
 
+    @property
+    def levels(self) -> int:
+        """Scale levels, each with a table."""
+        return len(self._thresholds) + 1
+
     def quantise(self, y: Tensor, z: Tensor) -> Symbols:
         """Symbols of the latents y: (M, h, w) and z: (N, h / 4, w / 4), floats."""
         centred = z.double() - self._medians / ONE

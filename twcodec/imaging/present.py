@@ -8,6 +8,14 @@ from PIL import Image
 
 from twcodec.imaging.picture import Picture
 
+_PILLOWS_OWN = frozenset(
+    "adobe adobe_transform aspect background bbox blend chromaticity comment compression default_image disposal dpi "
+    "duration exif extension gamma icc_profile interlace jfif jfif_density jfif_unit jfif_version loop photoshop "
+    "progression progressive quality raw_mode resolution srgb timestamp transparency version xmp".split()
+)
+"""Keys of `info` by which Pillow's plugins mean numbers and bytes: a text of that name, from a stranger's file, would
+be taken for one of them when the image is converted or saved."""
+
 
 def to_image(picture: Picture) -> Image.Image:
     """The image that `read_picture` saw, in `picture.mode` exactly; it shares no memory with the picture.
@@ -16,7 +24,7 @@ def to_image(picture: Picture) -> Image.Image:
     """
     image = Image.fromarray(_array(picture))
     metadata = picture.metadata
-    image.info.update(metadata.text)  # first, so that no keyword can take the place of what follows
+    image.info.update(pair for pair in metadata.text if pair[0] not in _PILLOWS_OWN)
     if metadata.icc:
         image.info["icc_profile"] = metadata.icc
     if metadata.exif:

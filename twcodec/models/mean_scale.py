@@ -76,10 +76,14 @@ def to_tensors(h_s: Sequence[Any], bottleneck: Any) -> dict[str, NDArray[Any]]:
         integers = quantise_weights(np.ascontiguousarray(weight), module.bias.detach().double().numpy())
         out[f"h_s.{i}.weight"], out[f"h_s.{i}.bias"], out[f"h_s.{i}.shift"] = integers
     z_tables, medians = factorised_tables(bottleneck)
-    for name, tables in (("y", gaussian_tables()), ("z", z_tables)):
-        out.update({f"tables.{name}.weight": tables.weight, f"tables.{name}.length": tables.length})
-        out[f"tables.{name}.first"] = tables.first
+    out.update({**tensors_of("y", gaussian_tables()), **tensors_of("z", z_tables)})
     return {**out, "thresholds": thresholds(), "medians": medians}
+
+
+def tensors_of(name: str, tables: Tables) -> dict[str, NDArray[Any]]:
+    """The tensors of a model file for its tables `name`: "y" or "z"."""
+    parts: dict[str, NDArray[Any]] = {"weight": tables.weight, "length": tables.length, "first": tables.first}
+    return {f"tables.{name}.{part}": value for part, value in parts.items()}
 
 
 def from_file(
@@ -98,11 +102,12 @@ def from_file(
         layers.append(Layer(weight, bias, shift, geometry, activation=i + 1 < len(geometries), device=device))
     limits = file.tensor("thresholds", (None,), "int32")
     medians = file.tensor("medians", (channels[0],), "int32")
-    y, z = _tables(file, "y", len(limits) + 1), _tables(file, "z", channels[0])
+    y, z = tables_from(file, "y", len(limits) + 1), tables_from(file, "z", channels[0])
     return MeanScaleHyperprior(layers, y, z, limits, medians, device)
 
 
-def _tables(file: ModelFile, name: str, count: int) -> Tables:
+def tables_from(file: ModelFile, name: str, count: int) -> Tables:
+    """The `count` tables `name` of a model file. UnsupportedError: they are not there, or not sound."""
     weight = file.tensor(f"tables.{name}.weight", (None,), "uint16")
     length = file.tensor(f"tables.{name}.length", (count,), "int32")
     return Tables(weight, length, file.tensor(f"tables.{name}.first", (count,), "int32"))

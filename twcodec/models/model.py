@@ -31,6 +31,8 @@ class Family(Protocol):
     def g_s(self, y_hat: Tensor, quality: float) -> Tensor: ...  # noqa: D102
 
 
+_LAMBDA_LIMIT = 1e6
+
 FAMILIES = {residual_dct.NAME: residual_dct.ResidualDCT}
 
 
@@ -74,6 +76,6 @@ def _check_arithmetic(device: torch.device) -> None:
 
 def _lambdas(found: object, rows: int) -> list[float]:
     values = found if isinstance(found, list) else []
-    if len(values) != rows or not all(isinstance(v, (int, float)) and v > 0 for v in values):
+    if len(values) != rows or not all(type(v) in (int, float) and 0 < v < _LAMBDA_LIMIT for v in values):
         raise UnsupportedError("the model file's lambdas do not match its quality rows")
     return [float(v) for v in values]

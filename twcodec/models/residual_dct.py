@@ -49,6 +49,8 @@ class ResidualDCT:
         rows = file.tensor("gain.log", (None, None), "float32")
         self._n = file.tensor("medians", (None,), "int32").shape[0]
         self._m = rows.shape[1]
+        if min(self._n, self._m) < 1 or len(rows) < 2:
+            raise UnsupportedError("the model file has no channels, or fewer than two quality rows")
         self._w = {name: torch.from_numpy(value).to(device) for name, value in self._load(file).items()}
         self._log_gain, self._log_inverse = self._w["gain.log"], self._w["gain.log_inverse"]
         self.entropy: MeanScaleHyperprior = mean_scale.from_file(

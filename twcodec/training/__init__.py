@@ -1,0 +1,1 @@
+"""Makes and improves model files. Encoding and decoding never come here."""
