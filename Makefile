@@ -23,8 +23,8 @@ test: install
 	$(BIN)/python -m pytest
 
 lint: install
-	$(BIN)/ruff format --check twcodec tests benchmarks
-	$(BIN)/ruff check twcodec tests benchmarks
+	$(BIN)/ruff format --check twcodec tests benchmarks formats
+	$(BIN)/ruff check twcodec tests benchmarks formats
 	$(BIN)/mypy
 
 clean:

@@ -78,11 +78,10 @@ types:
       - id: mode
         type: u1
         enum: mode
+        doc: Section 4.1. A decoder refuses codes that it does not know as unsupported.
       - id: depth
         type: u1
-        valid:
-          any-of: [1, 8, 16]
-        doc: Bits a sample.
+        doc: Bits a sample. 1, 8 or 16, as the mode demands.
       - id: payload_kind
         type: u1
         enum: payload_kind
@@ -140,7 +139,9 @@ types:
         if: method == alpha_method::png
         doc: A restricted PNG datastream, 8 bits, greyscale.
   packed:
-    doc: Section 4.4. An ICC profile, EXIF as a TIFF structure, XMP, or text.
+    doc: |
+      Section 4.4. An ICC profile, EXIF as a TIFF structure, XMP, or text: keyword NUL value NUL keyword NUL value ..,
+      all pairs in one tEXt. Each type occurs at most once.
     seq:
       - id: method
         type: u1

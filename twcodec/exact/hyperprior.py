@@ -105,11 +105,12 @@ class MeanScaleHyperprior:
         z = symbols.z.cpu().numpy()
         self._z_coder.encode(encoder, z.ravel(), _channels(z.shape))
         self._y_coder.encode(encoder, symbols.y.cpu().numpy().ravel(), symbols.levels.cpu().numpy().ravel())
-        return coder.finish(encoder)
+        payload = coder.finish(encoder)
+        self._check_possible(payload, tuple(z.shape))
+        return payload
 
     def verify(self, payload: bytes, symbols: Symbols) -> bool:
         """Whether payload decodes to these symbols, with the table indices that are already known."""
-        self._check_possible(payload, tuple(symbols.z.shape))
         decoder = coder.new_decoder(payload)
         z = self._z_coder.decode(decoder, _channels(tuple(symbols.z.shape)))
         y = self._y_coder.decode(decoder, symbols.levels.cpu().numpy().ravel())
