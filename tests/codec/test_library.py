@@ -158,6 +158,16 @@ def test_tf32_is_off_while_a_call_runs_and_as_before_afterwards():
         assert runtime._tf32() == before
 
 
+def test_a_callers_autocast_changes_nothing(codec, photo):
+    import torch
+
+    data = codec.encode(photo, seed=1)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert codec.encode(photo, seed=1) == data
+        inside = codec.decode(data)
+    assert inside.tobytes() == codec.decode(data).tobytes()
+
+
 def test_running_out_of_memory_is_a_limit():
     import torch
 

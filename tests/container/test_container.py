@@ -177,6 +177,14 @@ def test_limits_are_checked():
         Container.from_bytes(framed(head(), *[(b"fuTU", b"")] * 2000, DATA))
 
 
+def test_thin_pictures_count_as_what_they_are_coded_as():
+    thin = framed(head(width=1 << 23, height=1), DATA)
+    with pytest.raises(LimitError, match="is coded as 134217728 pixels"):
+        Container.from_bytes(thin, Limits(pixels=(1 << 27) - 1))
+    assert Container.from_bytes(thin, Limits(pixels=1 << 27)).header.width == 1 << 23
+    assert Container.from_bytes(framed(head(width=3, height=3), DATA), Limits(pixels=9)).header.width == 3
+
+
 def test_a_chunk_cannot_claim_more_than_is_there():
     data = PLAIN.to_bytes()
     with pytest.raises(CorruptError, match="claims 4294967295 bytes"):

@@ -88,6 +88,15 @@ def test_a_bomb_is_refused_before_it_goes_off() -> None:
     tracemalloc.stop()
 
 
+def test_a_few_kilobytes_cannot_become_millions_of_pairs() -> None:
+    payload = pack(b"\0".join([b"a"] * 2 * 5000))
+    with pytest.raises(LimitError, match="5000 pairs"):
+        from_chunks([(b"tEXt", payload)])
+    with pytest.raises(LimitError, match="--metadata none"):
+        to_chunks(Metadata(text=(("a", "b"),) * 5000))
+    assert len(from_chunks(to_chunks(Metadata(text=(("a", "b"),) * 4096))).text) == 4096
+
+
 def test_too_much_metadata_is_refused_with_advice() -> None:
     with pytest.raises(LimitError, match="--metadata none"):
         to_chunks(Metadata(icc=bytes(MAX_PAYLOAD + 1)))

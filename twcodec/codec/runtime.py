@@ -52,12 +52,11 @@ def running(device: torch.device, threads: int | None) -> Iterator[None]:
 
     cuDNN convolves in fp32, not TF32: pixels may differ by at most one level between devices.
     """
+    cuda = device.type == "cuda"
+    shared = _shared.hold(threads, cuda) if cuda or threads is not None else contextlib.nullcontext()
     try:
-        if threads is None and device.type != "cuda":
+        with shared, torch.autocast(device.type, enabled=False):  # the caller may be inside an autocast of its own
             yield
-        else:
-            with _shared.hold(threads, device.type == "cuda"):
-                yield
     except RuntimeError as error:
         if any(words in str(error) for words in _NO_MEMORY):
             raise LimitError("not enough memory for a picture of this size") from None

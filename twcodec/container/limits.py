@@ -9,6 +9,9 @@ from twcodec.errors import LimitError
 MAX_SIDE = 1 << 24
 """No side is longer, whatever the limits: keeps every product of two sizes far below 2^63."""
 
+_BLOCK = 16
+_SMALL = 1 << 20
+
 MAX_THREADS = 1024
 """More would only be refused, or worse, by the libraries."""
 
@@ -30,10 +33,18 @@ class Limits:
             raise LimitError(
                 f"{width}x{height} has a side of more than {MAX_SIDE} pixels, which the format does not allow"
             )
-        if width * height > self.pixels:
+        counted = _counted(width, height)
+        if counted > self.pixels:
+            what = "is" if counted == width * height else "is coded as"
             raise LimitError(
-                f"{width}x{height} is {width * height} pixels, the limit is {self.pixels}; raise it with --max-pixels"
+                f"{width}x{height} {what} {counted} pixels, the limit is {self.pixels}; raise it with --max-pixels"
             )
+
+
+def _counted(width: int, height: int) -> int:
+    """Pixels that are worked on: thin pictures are padded to `_BLOCK`, which makes long ones 16 times as large."""
+    padded = max(width, _BLOCK) * max(height, _BLOCK)
+    return padded if padded > _SMALL else width * height
 
 
 DEFAULT_LIMITS = Limits()

@@ -157,6 +157,8 @@ def _publish(temporary: Path, path: Path, force: bool) -> None:
     except FileExistsError:
         raise OutputError("the output exists already; overwrite it with -f") from None
     except OSError:  # a file system without hard links
+        if os.path.lexists(path):
+            raise OutputError("the output exists already; overwrite it with -f") from None
         temporary.replace(path)
         return
     temporary.unlink()

@@ -22,6 +22,9 @@ MAX_PAYLOAD = 16 << 20
 _STORED = 0
 _ZLIB = 1
 _HEAD = struct.Struct(">BI")
+MAX_PAIRS = 4096
+"""Keywords with their values: a few kilobytes could inflate to millions."""
+
 _KINDS = (b"iCCP", b"eXIf", b"xMPd", b"tEXt")
 
 
@@ -61,6 +64,9 @@ def unpack(payload: bytes, limit: int = MAX_PAYLOAD) -> bytes:
 
 def to_chunks(metadata: Metadata) -> list[tuple[bytes, bytes]]:
     """(type, payload) of each chunk, in the order they are written. Raises LimitError for too much of it."""
+    if len(metadata.text) > MAX_PAIRS:
+        pairs = len(metadata.text)
+        raise LimitError(f"{pairs} pairs of text metadata, the limit is {MAX_PAIRS}; leave it out with --metadata none")
     parts = (metadata.icc, metadata.exif, metadata.xmp, _text_data(metadata.text))
     plain = [(kind, data) for kind, data in zip(_KINDS, parts, strict=True) if data]
     return [(kind, pack(data)) for kind, data in plain]
@@ -104,6 +110,8 @@ def _text_pairs(data: bytes | None) -> tuple[tuple[str, str], ...]:
         parts = data.decode().split("\0")
     except UnicodeDecodeError as error:
         raise CorruptError("text metadata is not UTF-8") from error
+    if len(parts) > 2 * MAX_PAIRS:
+        raise LimitError(f"{len(parts) // 2} pairs of text metadata, the limit is {MAX_PAIRS}")
     if len(parts) % 2:
         raise CorruptError("text metadata must be pairs of a keyword and a value")
     return tuple(zip(parts[::2], parts[1::2], strict=True))

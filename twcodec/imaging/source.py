@@ -31,6 +31,10 @@ _RUNS_OTHER_PROGRAMS = frozenset({"EPS", "WMF"})
 
 _TRUNCATED = "the picture is truncated; get the whole file"
 
+_PREFIX = 16
+"""Bytes by which plugins know their format."""
+
+_BLOCK = 1 << 20
 _BYTES_PER_PIXEL = 16
 _SMALL_FILE = 64 << 20
 """A pipe may hold `_SMALL_FILE` and 16 bytes for each pixel allowed: `cat /dev/zero |` must come to an end."""
@@ -87,17 +91,26 @@ def _slurp(pipe: BinaryIO, max_pixels: int) -> BinaryIO:
     """The rest of a stream that may not be able to seek, held in memory."""
     limit = _SMALL_FILE + _BYTES_PER_PIXEL * max_pixels
     held = io.BytesIO()
-    while block := pipe.read(1 << 20):
+    while block := pipe.read(_BLOCK):
         if held.tell() + len(block) > limit:
             raise LimitError(f"the input is longer than {limit} bytes; raise the limit with --max-pixels")
         held.write(block)
+        if held.tell() == len(block) and not _accepted(block[:_PREFIX]):
+            break  # no plugin will want the rest: `_identify` says so
     return held
+
+
+def _accepted(prefix: bytes) -> bool:
+    """Whether a plugin may know this input. Zeros need a signature of theirs: /dev/zero has no end."""
+    Image.init()
+    accepts = [accept for _, accept in Image.OPEN.values()]
+    return any(prefix) or any(accept(prefix) for accept in accepts if accept)
 
 
 def _identify(stream: BinaryIO) -> Image.Image:
     """Let the plugins look at the header, the common ones first, in Pillow's order."""
     stream.seek(0)
-    prefix = stream.read(16)
+    prefix = stream.read(_PREFIX)
     if not prefix:
         raise UnreadableError("the input is empty")
     if prefix.startswith(MAGIC[:4]):
