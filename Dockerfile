@@ -2,6 +2,7 @@
 # CUDA: docker build -t twc --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cu126 .
 # Use:  docker run --rm -v "$PWD:/pictures" twc encode photo.png photo.twc
 #       docker run --rm -i twc encode - - < photo.png > photo.twc
+#       docker run --rm --gpus all ... for the CUDA build
 FROM python:3.11-slim AS build
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 WORKDIR /src

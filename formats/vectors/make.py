@@ -43,7 +43,7 @@ EXIT_CODES = {"not TWC": 3, "corrupt": 4, "unsupported": 5, "limit": 6}
 PEAK = {1: 0, 8: 1, 16: 257}
 """Levels by which a sample may differ from section 8.4 in binary64, by depth; at depth 1 none here lies near 1/2."""
 
-codec = twcodec.open_codec(device="cpu")
+codec = twcodec.open_codec(model="default-1", device="cpu")
 model = slow_decoder.Model(MODEL.read_bytes())
 
 Chunk = tuple[bytes, bytes]

@@ -66,13 +66,13 @@ def forged_header(file: bytes, **changes) -> bytes:
     return dataclasses.replace(container, header=dataclasses.replace(container.header, **changes)).to_bytes()
 
 
-@pytest.mark.parametrize(
-    "changes", [{"width": 41}, {"height": 480}, {"quality": 0.5}, {"quality": 7.5}, {"symbols_crc": 1}]
-)
+def test_a_forged_width_on_the_same_latent_grid_is_not_noticed(codec, file):
+    """Checksums are no signature: the header's own CRC was made anew, and the symbols fit."""
+    assert codec.decode(forged_header(file, width=41)).size == (41, 48)
+
+
+@pytest.mark.parametrize("changes", [{"height": 480}, {"quality": 0.5}, {"quality": 7.5}, {"symbols_crc": 1}])
 def test_a_header_that_does_not_fit_its_symbols_is_reported(codec, file, changes):
-    if changes == {"width": 41}:  # the same latent grid: the symbols fit, and so do the pixels that come out
-        assert codec.decode(forged_header(file, **changes)).size == (41, 48)
-        return
     with pytest.raises(CorruptError):
         codec.decode(forged_header(file, **changes))
 

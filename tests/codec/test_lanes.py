@@ -1,6 +1,7 @@
 """The order of events on CUDA streams, held with a stand-in that records it."""
 
 import contextlib
+import dataclasses
 
 import torch
 
@@ -70,6 +71,24 @@ def test_branches_start_after_the_input_and_end_before_the_choice():
         "main waits for event of stream1",
         "b is used on main",
     ]
+
+
+def test_every_tensor_of_a_branch_is_handed_over():
+    from twcodec.codec.branch import Branch
+    from twcodec.exact.hyperprior import Symbols
+
+    symbols = Symbols(*(torch.zeros(1) + i for i in range(len(dataclasses.fields(Symbols)))))
+    branch = Branch(None, symbols, torch.tensor(10.0), torch.tensor(11.0), torch.tensor(12.0))
+    held = [v for part in (symbols, branch) for v in vars(part).values() if isinstance(v, torch.Tensor)]
+    assert {id(t) for t in branch.tensors()} == {id(t) for t in held}
+
+
+def test_streams_are_used_again():
+    cuda, device = Recorder(), torch.device("cuda")
+    Lanes(device, 1, cuda)
+    Lanes(device, 3, cuda)
+    Lanes(device, 2, cuda)
+    assert sum(line.startswith("new") for line in cuda.log) == 3
 
 
 def test_without_cuda_there_are_no_streams():

@@ -1,5 +1,6 @@
 """The three names that scripts use, and what a codec object promises."""
 
+import concurrent.futures
 import io
 import subprocess
 import sys
@@ -133,16 +134,15 @@ def test_codecs_with_threads_of_their_own_leave_torchs_count_as_it_was(photo):
 
     before = torch.get_num_threads()
     codecs = [twcodec.open_codec(device="cpu", threads=n) for n in (1, 2)]
-    workers = [threading.Thread(target=c.encode, args=(photo,), kwargs={"seed": i}) for i in range(3) for c in codecs]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    seen = []
-    probe = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
-    probe.start()
-    probe.join()
-    assert (torch.get_num_threads(), seen) == (before, [before])
+
+    def work(i: int) -> int:
+        codecs[i % 2].encode(photo, seed=i)
+        return torch.get_num_threads()
+
+    with concurrent.futures.ThreadPoolExecutor(3) as pool:
+        inside = list(pool.map(work, range(6)))
+        afterwards = list(pool.map(lambda _: torch.get_num_threads(), range(6)))
+    assert set(afterwards) == {before} == {inside[-1], torch.get_num_threads()}
 
 
 def test_tf32_is_off_while_a_call_runs_and_as_before_afterwards():
@@ -150,12 +150,16 @@ def test_tf32_is_off_while_a_call_runs_and_as_before_afterwards():
 
     from twcodec.codec import runtime
 
-    before = runtime._tf32()
-    with runtime._shared.hold(None, True), runtime._shared.hold(None, True):
-        assert runtime._tf32() in (False, "ieee")
-    assert runtime._tf32() == before
-    with runtime.running(torch.device("cpu"), None):
-        assert runtime._tf32() == before
+    before = torch.backends.cudnn.allow_tf32
+    with runtime._cudnn.at(runtime._EXACT_CUDNN):
+        with runtime._cudnn.at(runtime._EXACT_CUDNN):
+            assert torch.backends.cudnn.allow_tf32 is False
+        assert torch.backends.cudnn.allow_tf32 is False
+        with torch.backends.cudnn.flags(enabled=True):  # another user's, in another thread say
+            pass
+    assert torch.backends.cudnn.allow_tf32 == before
+    with runtime.running(torch.device("cpu"), 1):
+        assert torch.backends.cudnn.allow_tf32 == before
 
 
 def test_a_callers_autocast_changes_nothing(codec, photo):

@@ -16,7 +16,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="module")
 def data() -> bytes:
-    return catalogue.EMBEDDED[0].read()
+    return next(entry for entry in catalogue.EMBEDDED if entry.name == "default-1").read()
 
 
 def changed(data: bytes, metadata=None, drop=(), **tensors) -> bytes:
@@ -32,9 +32,18 @@ def test_the_catalogue_names_each_embedded_file_by_its_digest():
         assert catalogue.read_by_digest(entry.digest) == (entry.name, entry.read())
 
 
-def test_the_first_default_is_pinned():
-    """Files made with it must decode for ever."""
-    assert catalogue.name_of(bytes.fromhex("25bd498318f79b635915497c2da11131")) == "default"
+def test_the_defaults_are_pinned():
+    """Files made with them must decode for ever."""
+    assert catalogue.name_of(bytes.fromhex("25bd498318f79b635915497c2da11131")) == "default-1"
+    assert catalogue.name_of(bytes.fromhex("872638337d5df687252a7c9c95a61edd")) == "default"
+
+
+def test_the_second_default_is_the_first_with_other_tables(data):
+    first, second = model_file.parse(data), model_file.parse(catalogue.read("default")[1])
+    differing = [name for name in first.tensors if not np.array_equal(first.tensors[name], second.tensors[name])]
+    assert set(first.tensors) == set(second.tensors)
+    assert sorted(differing) == sorted(f"tables.{t}.{part}" for t in "yz" for part in ("weight", "length", "first"))
+    assert second.metadata["provenance"]["before"] == first.digest.hex()
 
 
 def test_the_embedded_default_is_made_from_the_shared_weights(shared, data, tmp_path):

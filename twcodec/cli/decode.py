@@ -55,7 +55,7 @@ def command(
         with working(f"decoding {shown(source)}", header.width * header.height, quiet):
             picture = codec.decode_picture(data, limits)
         with write_output(target, force) as file:
-            warnings = write_image(to_image(picture), file, written_as)
+            warnings = write_image(to_image(picture), file, written_as, picture.metadata)
     options.warn(shown(target, "standard output"), warnings, quiet)
     if as_json:
         result = {"width": picture.width, "height": picture.height, "mode": picture.mode, "format": written_as}

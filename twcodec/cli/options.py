@@ -9,7 +9,8 @@ from typing import Any
 import click
 
 from twcodec.cli.say import say, shown
-from twcodec.container.limits import DEFAULT_LIMITS, MAX_THREADS
+from twcodec.codec.settings import MAX_THREADS
+from twcodec.container.limits import DEFAULT_LIMITS
 from twcodec.errors import MissingError, OutputError, TwcError, UsageError
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]

@@ -11,9 +11,9 @@ import torch
 from twcodec.codec import decode as decoding
 from twcodec.codec import encode as encoding
 from twcodec.codec.runtime import running
-from twcodec.codec.settings import Metric, Precision, Settings, TransformMode
+from twcodec.codec.settings import MAX_THREADS, Metric, Precision, Settings, TransformMode
 from twcodec.container import Container, Limits
-from twcodec.container.limits import DEFAULT_LIMITS, MAX_THREADS
+from twcodec.container.limits import DEFAULT_LIMITS
 from twcodec.errors import MissingError, UnsupportedError, UsageError
 from twcodec.imaging.present import to_image
 from twcodec.imaging.read import read_picture
@@ -117,9 +117,12 @@ def open_codec(
     if threads is not None and not 1 <= threads <= MAX_THREADS:
         raise UsageError(f"{threads} threads; 1 to {MAX_THREADS} are possible")
     found = find_device(device)
+    if precision == "bf16" and found.type == "cuda" and not torch.cuda.is_bf16_supported():
+        raise MissingError(f"the device {found} has no bf16; use --precision fp32")
     name, data = catalogue.read(model)
     try:
-        return Codec(Model(data, name, found), precision, threads)
+        with running(found, None):
+            return Codec(Model(data, name, found), precision, threads)
     except UnsupportedError as error:
         raise UnsupportedError(f"the model {model}: {error}") from None
 

@@ -40,7 +40,7 @@ def verify(model: Model, container: Container) -> None:
     decode_symbols(model, container)
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def decode_symbols(model: Model, container: Container) -> Symbols:
     """The integer symbols of a file, checked against the header's CRC: the same on every device.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,16 @@ import torch
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+_kept = threading.local()
+"""Streams by device, for each thread: torch's allocator keeps memory by stream, so new ones would allocate anew."""
+
+
+def _streams(cuda: Any, device: torch.device, count: int) -> list[Any]:
+    streams: list[Any] = vars(_kept).setdefault(f"{id(cuda)} {device}", [])
+    streams.extend(cuda.Stream(device) for _ in range(count - len(streams)))
+    return streams[:count]
 
 
 class Lanes:
@@ -22,7 +33,7 @@ class Lanes:
     def __init__(self, device: torch.device, count: int, cuda: Any = torch.cuda) -> None:
         """cuda: what stands for torch.cuda, so that the order of events can be tested without a GPU."""
         self._cuda = cuda if device.type == "cuda" else None
-        self._streams = [cuda.Stream(device) for _ in range(count)] if self._cuda else []
+        self._streams = _streams(cuda, device, count) if self._cuda else []
         if self._cuda:
             start = cuda.current_stream(device).record_event()
             for stream in self._streams:

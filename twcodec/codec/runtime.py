@@ -1,10 +1,10 @@
-"""torch as a call wants it: its thread count, and no TF32. torch keeps both for the whole process."""
+"""torch as a call wants it: its thread count, its convolutions. torch keeps both for the whole process."""
 
 from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -15,69 +15,75 @@ _NO_MEMORY = ("can't allocate memory", "out of memory", "could not create a prim
 """How torch, CUDA and oneDNN say that they got none."""
 
 
-class _Shared:
-    """A setting of the process that calls from several threads hold together: the last one out puts it back."""
+class _Held:
+    """A setting of the process that calls from several threads hold at once.
 
-    def __init__(self) -> None:
-        self._lock, self._holders, self._before = threading.Lock(), 0, (0, False)
+    It is read when the first of them comes, and every one puts it back when it goes, because torch keeps some of it
+    for each thread.
+    """
+
+    def __init__(self, read: Callable[[], Any], write: Callable[[Any], None]) -> None:
+        self._read, self._write = read, write
+        self._lock, self._holders, self._before = threading.Lock(), 0, None
 
     @contextlib.contextmanager
-    def hold(self, threads: int | None, full_precision: bool) -> Iterator[None]:
-        """Set what is asked for; while others hold it too, the latest wish counts."""
+    def at(self, value: Any) -> Iterator[None]:
+        """Set `value` while the block runs; where several overlap, the latest counts."""
         with self._lock:
             if self._holders == 0:
-                self._before = (torch.get_num_threads(), _tf32())
+                self._before = self._read()
             self._holders += 1
-            if threads is not None:
-                torch.set_num_threads(threads)
-            if full_precision:
-                _set_tf32(False)
+            self._write(value)
         try:
             yield
         finally:
             with self._lock:
                 self._holders -= 1
-                if self._holders == 0:
-                    if torch.get_num_threads() != self._before[0]:
-                        torch.set_num_threads(self._before[0])
-                    _set_tf32(self._before[1])
+                self._write(self._before if self._holders == 0 or self._per_thread else value)
+
+    _per_thread = False
 
 
-_shared = _Shared()
+class _Threads(_Held):
+    """torch's thread count: of the calling thread, and of threads that are new."""
+
+    _per_thread = True
+
+
+def _read_cudnn() -> tuple[bool, bool, bool]:
+    cudnn = torch.backends.cudnn
+    return cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark
+
+
+def _write_cudnn(settings: tuple[bool, bool, bool]) -> None:
+    """settings: TF32, deterministic, benchmark. torch 2.9 and later have a second set of switches for the first."""
+    cudnn: Any = torch.backends.cudnn
+    cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark = settings
+    if not settings[0] and hasattr(getattr(cudnn, "conv", None), "fp32_precision"):
+        cudnn.conv.fp32_precision = cudnn.rnn.fp32_precision = "ieee"  # or the two sets contradict each other
+
+
+_EXACT_CUDNN = (False, True, False)
+_threads = _Threads(torch.get_num_threads, torch.set_num_threads)
+_cudnn = _Held(_read_cudnn, _write_cudnn)
 
 
 @contextlib.contextmanager
 def running(device: torch.device, threads: int | None) -> Iterator[None]:
     """One call's settings. LimitError: the memory is not enough.
 
-    cuDNN convolves in fp32, not TF32: pixels may differ by at most one level between devices.
+    cuDNN convolves in fp32, not TF32, so that pixels differ by at most one level between devices, and by the same
+    algorithm each time, so that the decoder makes what the encoder has scored.
     """
-    cuda = device.type == "cuda"
-    shared = _shared.hold(threads, cuda) if cuda or threads is not None else contextlib.nullcontext()
-    try:
-        with shared, torch.autocast(device.type, enabled=False):  # the caller may be inside an autocast of its own
+    with contextlib.ExitStack() as held:
+        if threads is not None:
+            held.enter_context(_threads.at(threads))
+        if device.type == "cuda":
+            held.enter_context(_cudnn.at(_EXACT_CUDNN))
+        held.enter_context(torch.autocast(device.type, enabled=False))  # the caller may be inside one of its own
+        try:
             yield
-    except RuntimeError as error:
-        if any(words in str(error) for words in _NO_MEMORY):
-            raise LimitError("not enough memory for a picture of this size") from None
-        raise
-
-
-def _convolutions() -> Any:
-    """torch 2.9 and later hold the precision here; reading the older switch may then raise."""
-    conv = getattr(torch.backends.cudnn, "conv", None)
-    return conv if hasattr(conv, "fp32_precision") else None
-
-
-def _tf32() -> Any:
-    conv = _convolutions()
-    return torch.backends.cudnn.allow_tf32 if conv is None else conv.fp32_precision
-
-
-def _set_tf32(value: Any) -> None:
-    """value: what `_tf32` gave, or False."""
-    conv = _convolutions()
-    if conv is None:
-        torch.backends.cudnn.allow_tf32 = value
-    else:
-        conv.fp32_precision = "ieee" if value is False else value
+        except RuntimeError as error:
+            if any(words in str(error) for words in _NO_MEMORY):
+                raise LimitError("not enough memory for a picture of this size") from None
+            raise

@@ -13,6 +13,9 @@ Metric = Literal["mse", "ms-ssim"]
 Precision = Literal["auto", "fp32", "bf16"]
 
 MAX_WAYS = 64
+MAX_THREADS = 1024
+"""More would only be refused, or worse, by the libraries."""
+
 MAX_SEED = (1 << 32) - 1
 
 
@@ -43,6 +46,10 @@ class Settings:
         ):
             if value not in get_args(kind):
                 raise UsageError(f"{name} {value!r} is unknown; there are: {', '.join(get_args(kind))}")
+        if not all(isinstance(n, int) for n in (self.ways, self.seed or 0)) or not isinstance(
+            self.quality, (int, float)
+        ):
+            raise UsageError("quality must be a number, ways and seed whole numbers")
         if not 1 <= self.ways <= MAX_WAYS:
             raise UsageError(f"{self.ways} ways; 1 to {MAX_WAYS} are possible")
         if self.seed is not None and not 0 <= self.seed <= MAX_SEED:

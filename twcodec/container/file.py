@@ -37,7 +37,7 @@ class Container:
 
         Errors: UnreadableError, UnsupportedError, LimitError, CorruptError. Nothing is allocated on a length's word.
         """
-        found = chunks.split(data, limits)
+        found = chunks.split(bytes(data), limits)
         if not found or found[0][0] != b"HEAD":
             raise CorruptError("the first chunk is not HEAD")
         _check_kinds([kind for kind, _ in found])

@@ -12,9 +12,6 @@ MAX_SIDE = 1 << 24
 _BLOCK = 16
 _SMALL = 1 << 20
 
-MAX_THREADS = 1024
-"""More would only be refused, or worse, by the libraries."""
-
 
 @dataclass(frozen=True)
 class Limits:

@@ -44,8 +44,3 @@ def requantise(acc: Tensor, scale: Tensor) -> Tensor:
 def leaky_relu(a: Tensor) -> Tensor:
     """a for a >= 0, floor(a 655 / 2^16 + 1/2) below. Any shape of integers."""
     return torch.where(a < 0, a.mul(LEAKY_SLOPE / 65536).add_(0.5).floor_(), a)
-
-
-def fixed_point(values: Tensor) -> Tensor:
-    """floor(v ONE + 1/2) of float values, saturated: how means of the latent enter the integer path."""
-    return saturate(values.double().mul(ONE).add_(0.5).floor_())

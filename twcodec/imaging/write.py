@@ -18,11 +18,13 @@ from twcodec.imaging.picture import Metadata
 _XMP_TAG = 700
 
 
-def write_image(image: Image.Image, fo: BinaryIO, format: str = DEFAULT_FORMAT) -> tuple[str, ...]:
+def write_image(
+    image: Image.Image, fo: BinaryIO, format: str = DEFAULT_FORMAT, metadata: Metadata | None = None
+) -> tuple[str, ...]:
     """Write `image` to `fo`, which need not seek, and give a line for each thing that the format could not hold.
 
     format: a key of `formats.FORMATS`. Where it has no EXIF, the pixels are turned upright. `image` stays as it is,
-    and nothing is written before the whole file is made.
+    and nothing is written before the whole file is made. metadata: what travels along; None for what `image` has.
     Raises UsageError for another format, OutputError when Pillow or the disk refuses; BrokenPipeError as it is.
     """
     row = FORMATS.get(format)
@@ -30,12 +32,12 @@ def write_image(image: Image.Image, fo: BinaryIO, format: str = DEFAULT_FORMAT) 
         raise UsageError(f"cannot write {format} files; choose one of {', '.join(FORMATS)}")
     image.load()
     coded, warnings = to_coded_mode(image, image.info.get("icc_profile"))
-    coded, metadata, lost = fit(coded, carried(image), format, row)
+    coded, kept, lost = fit(coded, carried(image) if metadata is None else metadata, format, row)
     coded = coded.copy() if coded is image else coded
     coded.info = {}  # Pillow would write from here what was left out
     file = io.BytesIO()
     try:
-        coded.save(file, format, **row.options, **_metadata_options(metadata, format))
+        coded.save(file, format, **row.options, **_metadata_options(kept, format))
     except Exception as error:  # Pillow's plugins raise whatever their encoders do
         raise OutputError(f"cannot be written as {format}: {' '.join(str(error).split())[:200]}") from error
     _deliver(file, fo)

@@ -94,8 +94,10 @@ class ResidualDCT:
 
     def _synthesis_bank(self, h: Tensor) -> Tensor:
         """(M, h, w) to (3, 16 h, 16 w), with the residual filter, which reaches 6 pixels."""
-        bank = self._w["g_s.bank.weight"]
-        x = functional.conv_transpose2d(h[None], bank, self._w["g_s.bank.bias"], stride=BLOCK) + 0.5
+        rows, columns = h.shape[1:]
+        blocks = self._w["g_s.bank.weight"].view(len(h), -1).t() @ h.reshape(len(h), -1)  # (3 16 16, h w)
+        x = blocks.view(3, BLOCK, BLOCK, rows, columns).permute(0, 3, 1, 4, 2).reshape(3, BLOCK * rows, BLOCK * columns)
+        x = (x + (self._w["g_s.bank.bias"] + 0.5)[:, None, None])[None]
         f = functional.leaky_relu_(self._conv(functional.pixel_unshuffle(x, 2), "g_s.filter.0", padding=1), 0.1)
         f = functional.leaky_relu_(self._conv(f, "g_s.filter.1", padding=1), 0.1)
         return (x + functional.pixel_shuffle(self._conv(f, "g_s.filter.2", padding=1), 2))[0]
