@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+import torch
 from torch.nn import functional
 
 if TYPE_CHECKING:
@@ -16,10 +17,14 @@ MS_SSIM_LAMBDA = 1280 / 255**2
 _WINDOW, _FIVE_SCALES = 11, 161
 """Pixels: side of the Gaussian window, and the smallest side on which it fits five times halved."""
 
+_ROWS = 256
+"""Rows that are compared at a time: bounds the memory for differences."""
+
 
 def mse(a: Tensor, b: Tensor, levels: int) -> Tensor:
     """Mean squared error of values in 0 .. 1. a, b: (C, H, W) integers in 0 .. levels. A float64 scalar."""
-    return (a - b).double().square_().mean() / levels**2
+    rows = zip(torch.split(a, _ROWS, -2), torch.split(b, _ROWS, -2), strict=True)
+    return torch.stack([(p.double() - q).square_().sum() for p, q in rows]).sum() / (a.numel() * levels**2)
 
 
 def ms_ssim_loss(a: Tensor, b: Tensor, levels: int) -> Tensor:

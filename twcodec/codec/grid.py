@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
 
 def to_samples(samples: NDArray[np.uint8] | NDArray[np.uint16], device: torch.device) -> Tensor:
-    """(H, W, C) integers to (C, H, W) float32 of the same values."""
-    return torch.from_numpy(samples.astype(np.float32)).to(device).permute(2, 0, 1)
+    """(H, W, C) integers to (C, H, W) of the same values, uint8 or int32."""
+    wide = samples.astype(np.int32) if samples.dtype == np.uint16 else np.array(samples)  # torch wants it writable
+    return torch.from_numpy(wide).to(device).permute(2, 0, 1)
 
 
 def to_array(samples: Tensor, depth: int) -> NDArray[np.uint8] | NDArray[np.uint16]:
@@ -32,8 +33,9 @@ def to_input(samples: Tensor, levels: int, draw: Draw, stride: int) -> Tensor:
 
     samples: (C, H, W) integers in 0 .. levels. Returns (3, H', W'), multiples of stride.
     """
-    x = draw.apply(samples).div(levels).expand(3, -1, -1)
-    return functional.pad(x[None], (0, -x.shape[-1] % stride, 0, -x.shape[-2] % stride), mode="replicate")[0]
+    x = draw.apply(samples).float().div_(levels).expand(3, -1, -1)
+    rows, columns = -x.shape[-2] % stride, -x.shape[-1] % stride
+    return functional.pad(x[None], (0, columns, 0, rows), mode="replicate")[0] if rows or columns else x
 
 
 def latent_size(draw: Draw, height: int, width: int, stride: int) -> tuple[int, int]:
@@ -54,4 +56,4 @@ def reconstruct(
     x = draw.undo(model.family.g_s(y_hat, quality)[:, :rows, :columns])
     if channels == 1:
         x = x.mean(0, keepdim=True)
-    return x.nan_to_num(0).clamp_(0, 1).mul_(levels).round_()
+    return x.nan_to_num_(0).clamp_(0, 1).mul_(levels).round_()
