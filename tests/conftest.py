@@ -11,6 +11,8 @@ import pytest
 import twcodec
 from twcodec.imaging.picture import Picture
 
+os.environ.setdefault("GOMP_SPINCOUNT", "2000")  # as twcodec/__main__.py: other processes may share the cores
+
 SHARED = Path(os.environ.get("TWC_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 
 

@@ -360,3 +360,22 @@ def test_a_signal_before_the_rename_leaves_nothing(photo, precious, tmp_path, fo
     assert folder() == {"photo.png", "out.twc"}
     assert "Traceback" not in err
     assert err.strip() == ("twc: interrupted" if name == "SIGINT" else "")
+
+
+def test_a_replaced_file_stays_as_private_as_it_was(twc, photo, precious):
+    precious.chmod(0o600)
+    assert twc("encode", "-f", photo, precious).code == 0
+    assert stat.S_IMODE(precious.stat().st_mode) == 0o600
+
+
+def test_an_empty_input_name_is_usage(twc, precious):
+    twc("encode", "", precious).refused(2, "empty file name")
+
+
+def test_a_picture_name_for_a_twc_file_is_remarked_on(twc, photo, tmp_path):
+    assert "TWC file, whatever its name" in twc("encode", photo, tmp_path / "a.jpg").err
+
+
+def test_three_letters_are_no_truncated_picture(twc, tmp_path):
+    (tmp_path / "abc.txt").write_text("abc")
+    twc("encode", tmp_path / "abc.txt", tmp_path / "x.twc").refused(3, "no picture format that Pillow reads")

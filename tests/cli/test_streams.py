@@ -221,3 +221,12 @@ def test_a_dependency_that_is_missing_is_named(photo, module):
     assert (done.returncode, done.stdout) == (8, b"")
     assert len(done.stderr.splitlines()) == 1
     assert module in done.stderr.decode()
+
+
+def test_a_reader_that_has_seen_enough_blames_no_file(coded, tmp_path):
+    """`twc info *.twc | head -1`: code 7, not "some files failed"."""
+    command = f"{sys.executable} -m twcodec info {coded} {coded} {coded}"
+    script = f"set -o pipefail; (sleep 0.5; {command} 2>{tmp_path}/err; echo $? >{tmp_path}/code) | true"
+    subprocess.run(["bash", "-c", script], check=False, timeout=60)
+    assert (tmp_path / "code").read_text().strip() == "7"
+    assert (tmp_path / "err").read_text() == "twc: the reader of standard output went away\n"

@@ -121,6 +121,16 @@ def test_a_device_that_is_not_there_is_missing():
         twcodec.open_codec(device="cuda:77")
 
 
+@pytest.mark.parametrize("wrong", ["x.twc", None, 5, np.zeros(3)])
+def test_what_is_no_file_or_picture_is_a_usage_error(codec, wrong):
+    for call in (codec.decode, twcodec.info):
+        with pytest.raises(UsageError, match="bytes of a TWC file"):
+            call(wrong)
+    if not isinstance(wrong, str):  # encode takes a path
+        with pytest.raises(UsageError, match="a picture is"):
+            codec.encode(wrong)
+
+
 def test_threads_are_given_back(photo):
     import torch
 

@@ -10,7 +10,9 @@ import click
 from twcodec.cli import options
 from twcodec.cli.progress import working
 from twcodec.cli.say import say, shown, tell
+from twcodec.errors import UsageError
 from twcodec.imaging.files import PIPE, check_output, input_pipe, write_output
+from twcodec.imaging.formats import format_for
 
 if TYPE_CHECKING:
     from twcodec.codec.report import Report
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
     help="auto: the lowest loss wins; never: only the picture as it is; always: only transformed ones.",
 )
 @click.option(
-    "--transforms", metavar="NAME,...", default="", help="Transforms to draw from: flip-turn, grid-shift, ..."
+    "--transforms", metavar="NAME,...", default=None, help="Transforms to draw from: flip-turn, grid-shift, ..."
 )
 @click.option("--seed", type=int, default=None, help="Draw transforms from this seed, predictably: for tests only.")
 @click.option(
@@ -41,7 +43,12 @@ if TYPE_CHECKING:
     "--metadata", type=click.Choice(["all", "none"]), default="all", show_default=True, help="ICC, EXIF, XMP and text."
 )
 @click.option("--no-verify", is_flag=True, help="Do not decode the symbols again before writing.")
-@click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), default="auto", help="Of the analysis.")
+@click.option(
+    "--precision",
+    type=click.Choice(["auto", "fp32", "bf16"]),
+    default="auto",
+    help="Of the analysis; auto is fp32.",
+)
 @options.apply(options.model, options.device, options.threads, options.max_pixels)
 @options.apply(options.force, options.as_json, options.quiet, options.verbose)
 def command(
@@ -50,7 +57,7 @@ def command(
     quality: float,
     ways: int,
     transform: str,
-    transforms: str,
+    transforms: str | None,
     seed: int | None,
     metric: str,
     metadata: Literal["all", "none"],
@@ -74,7 +81,9 @@ def command(
     """
     from twcodec.codec.settings import Settings
 
-    names = tuple(name.strip() for name in transforms.split(",") if name.strip())
+    names = () if transforms is None else tuple(name.strip() for name in transforms.split(","))
+    if not source:
+        raise UsageError("an empty file name was given")
     settings = Settings(quality, ways, transform, names, seed, metric, precision, not no_verify)  # type: ignore[arg-type]
     with options.about(source, target):
         check_output(target, force, source)
@@ -82,6 +91,8 @@ def command(
 
         picture = read_picture(input_pipe() if source == PIPE else source, metadata=metadata, max_pixels=max_pixels)
         options.warn(shown(source), picture.warnings, quiet)
+        if format_for(target):
+            options.warn(shown(target), ("this will be a TWC file, whatever its name says",), quiet)
     from twcodec.codec.codec import open_codec  # imports torch: everything that can fail without it has been tried
 
     codec = open_codec(model, device, settings.precision, threads)

@@ -33,7 +33,8 @@ Exit codes:
   2  usage                          8  a device or dependency is missing
   3  unreadable input, or not TWC   9  what was encoded does not decode
   4  corrupt or truncated file    130  interrupted
-  5  unsupported version, unknown model
+  5  unsupported version or model   143  terminated
+                                     70  internal error: please report it
 """
 
 

@@ -60,9 +60,11 @@ def about(source: str, target: str | None = None) -> Iterator[None]:
     except (UsageError, MissingError):
         raise
     except TwcError as error:
-        out = isinstance(error, OutputError) and target is not None
-        name = shown(target, "standard output") if out and target is not None else shown(source)
-        raise type(error)(f"{name}: {error}") from None
+        if not isinstance(error, OutputError):
+            raise type(error)(f"{shown(source)}: {error}") from None
+        if target is None:  # standard output: no file's fault
+            raise
+        raise type(error)(f"{shown(target, 'standard output')}: {error}") from None
 
 
 def warn(source: str, warnings: tuple[str, ...], silent: bool) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from twcodec.cli import options
 from twcodec.cli.say import say
-from twcodec.errors import ExitCode, TwcError
+from twcodec.errors import ExitCode, OutputError, TwcError
 
 
 def each(files: tuple[str, ...], action: Callable[[str], None]) -> int:
@@ -16,6 +16,8 @@ def each(files: tuple[str, ...], action: Callable[[str], None]) -> int:
         try:
             with options.about(name):
                 action(name)
+        except OutputError:  # nobody reads the results: no file's fault, and no use in going on
+            raise
         except TwcError as error:
             say(str(error))
             failed.append(error.exit_code)

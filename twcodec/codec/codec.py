@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
+from PIL.Image import Image
 
 from twcodec.codec import decode as decoding
 from twcodec.codec import encode as encoding
@@ -21,8 +23,6 @@ from twcodec.models import catalogue
 from twcodec.models.model import Model
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-
     from twcodec.codec.report import Report
     from twcodec.exact.hyperprior import Symbols
     from twcodec.imaging.picture import Picture
@@ -146,4 +146,6 @@ def read(image: Source, metadata: str = "all", max_pixels: int = DEFAULT_LIMITS.
     """Read a picture from a path, bytes, a stream or a PIL image."""
     if metadata not in ("all", "none"):
         raise UsageError(f"metadata {metadata!r} is unknown; there are: all, none")
+    if not isinstance(image, (str, bytes, os.PathLike, Image)) and not hasattr(image, "read"):
+        raise UsageError(f"a picture is a PIL image, a path, bytes or a stream, not {type(image).__name__}")
     return read_picture(image, metadata=metadata, max_pixels=max_pixels)  # type: ignore[arg-type]

@@ -11,7 +11,7 @@ import torch
 
 from twcodec.errors import LimitError
 
-_NO_MEMORY = ("can't allocate memory", "out of memory", "could not create a primitive")
+_NO_MEMORY = ("can't allocate memory", "out of memory", "could not create a primitive", "bad_alloc")
 """How torch, CUDA and oneDNN say that they got none."""
 
 

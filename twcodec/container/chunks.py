@@ -65,7 +65,7 @@ def _check_prefix(data: bytes) -> None:
     if data[:8] != MAGIC:
         cut = MAGIC.startswith(data[:8])
         what = f"truncated after {len(data)} bytes" if cut else "this is not a TWC file (its first 8 bytes differ)"
-        raise UnreadableError(what + _transfer_hint(data))
+        raise UnreadableError(what + ("" if cut else _transfer_hint(data)))
     if len(data) < PREFIX_BYTES:
         raise CorruptError(f"truncated after {len(data)} bytes")
     major = _PREFIX.parse(data).major

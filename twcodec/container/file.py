@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from twcodec.container import chunks
 from twcodec.container.header import Header
 from twcodec.container.limits import DEFAULT_LIMITS, Limits
-from twcodec.errors import CorruptError, UnsupportedError
+from twcodec.errors import CorruptError, UnsupportedError, UsageError
 
 _KNOWN_CRITICAL = (b"HEAD", b"DATA", b"ALPH")
 _AT_MOST_ONE = (b"HEAD", b"DATA", b"ALPH", b"iCCP", b"eXIf", b"xMPd", b"tEXt")
@@ -37,6 +37,8 @@ class Container:
 
         Errors: UnreadableError, UnsupportedError, LimitError, CorruptError. Nothing is allocated on a length's word.
         """
+        if not isinstance(data, (bytes, bytearray, memoryview)):
+            raise UsageError(f"the bytes of a TWC file are needed, not {type(data).__name__}; read the file first")
         found = chunks.split(bytes(data), limits)
         if not found or found[0][0] != b"HEAD":
             raise CorruptError("the first chunk is not HEAD")

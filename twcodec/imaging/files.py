@@ -139,12 +139,19 @@ def _renamed_at_the_end(path: Path, force: bool) -> Iterator[BinaryIO]:
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)  # the umask applies
     try:
         with os.fdopen(descriptor, "wb") as file:
+            _keep_permissions(path, descriptor)
             yield file
         _publish(temporary, path, force)
     except BaseException:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
+
+
+def _keep_permissions(path: Path, descriptor: int) -> None:
+    """A file that replaces another is as private as that one was."""
+    with contextlib.suppress(OSError):
+        os.fchmod(descriptor, stat.S_IMODE(path.stat().st_mode))
 
 
 def _publish(temporary: Path, path: Path, force: bool) -> None:

@@ -130,7 +130,10 @@ def _identify(stream: BinaryIO) -> Image.Image:
 def _parse(name: str, stream: BinaryIO, prefix: bytes, reasons: list[str]) -> Image.Image | None:
     """The picture if the plugin `name` knows it; adds a reason where it knows the signature but not the rest."""
     factory, accept = Image.OPEN[name]
-    accepted = accept(prefix) if accept else True
+    try:
+        accepted = accept(prefix) if accept else True
+    except (IndexError, struct.error):  # fewer bytes than its signature has
+        return None
     if not accepted:
         return None
     if isinstance(accepted, str):

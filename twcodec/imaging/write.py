@@ -86,4 +86,4 @@ def _deliver(file: io.BytesIO, fo: BinaryIO) -> None:
     except BrokenPipeError:
         raise  # the reader has seen enough; the command line knows what that means
     except OSError as error:
-        raise OutputError(error.strerror or "cannot be written") from error
+        raise OutputError(f"the output cannot be written: {error.strerror or error}") from error

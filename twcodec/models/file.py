@@ -59,10 +59,8 @@ def parse(data: bytes) -> ModelFile:
         metadata = json.loads(header["__metadata__"][_KEY])
         found = metadata["format"]
         tensors = load(data)
-    except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise UnsupportedError(
-            f"not a twc model file ({type(error).__name__}); make one with: python -m twcodec.models.convert"
-        ) from None
+    except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise UnsupportedError("not a twc model file; make one with: python -m twcodec.models.convert") from None
     if found != FORMAT:
         raise UnsupportedError(f"model file format {found!r}, this twc reads {FORMAT!r}")
     return ModelFile(tensors, metadata, digest_of(data))
