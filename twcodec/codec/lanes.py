@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import weakref
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,8 @@ _kept = threading.local()
 
 
 def _streams(cuda: Any, device: torch.device, count: int) -> list[Any]:
-    streams: list[Any] = vars(_kept).setdefault(f"{id(cuda)} {device}", [])
+    by_source = vars(_kept).setdefault("streams", weakref.WeakKeyDictionary())
+    streams: list[Any] = by_source.setdefault(cuda, {}).setdefault(str(device), [])
     streams.extend(cuda.Stream(device) for _ in range(count - len(streams)))
     return streams[:count]
 

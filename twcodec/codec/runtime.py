@@ -18,12 +18,13 @@ _NO_MEMORY = ("can't allocate memory", "out of memory", "could not create a prim
 class _Held:
     """A setting of the process that calls from several threads hold at once.
 
-    It is read when the first of them comes, and every one puts it back when it goes, because torch keeps some of it
-    for each thread.
+    It is read when the first of them comes, and put back when the last one goes; where torch keeps it for each
+    thread, whenever one goes.
     """
 
-    def __init__(self, read: Callable[[], Any], write: Callable[[Any], None]) -> None:
-        self._read, self._write = read, write
+    def __init__(self, read: Callable[[], Any], write: Callable[[Any], None], per_thread: bool = False) -> None:
+        """per_thread: what is written holds for the calling thread, and for threads that are new."""
+        self._read, self._write, self._per_thread = read, write, per_thread
         self._lock, self._holders, self._before = threading.Lock(), 0, None
 
     @contextlib.contextmanager
@@ -41,14 +42,6 @@ class _Held:
                 self._holders -= 1
                 self._write(self._before if self._holders == 0 or self._per_thread else value)
 
-    _per_thread = False
-
-
-class _Threads(_Held):
-    """torch's thread count: of the calling thread, and of threads that are new."""
-
-    _per_thread = True
-
 
 def _read_cudnn() -> tuple[bool, bool, bool]:
     cudnn = torch.backends.cudnn
@@ -64,7 +57,7 @@ def _write_cudnn(settings: tuple[bool, bool, bool]) -> None:
 
 
 _EXACT_CUDNN = (False, True, False)
-_threads = _Threads(torch.get_num_threads, torch.set_num_threads)
+_threads = _Held(torch.get_num_threads, torch.set_num_threads, per_thread=True)
 _cudnn = _Held(_read_cudnn, _write_cudnn)
 
 
