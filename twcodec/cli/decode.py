@@ -13,6 +13,7 @@ from twcodec.container import Container
 from twcodec.container.limits import DEFAULT_LIMITS, Limits
 from twcodec.errors import UsageError
 from twcodec.imaging.files import PIPE, check_output, read_input, write_output
+from twcodec.imaging.formats import FORMATS, format_for
 
 
 @click.command("decode", short_help="Turn a TWC file back into a picture.")
@@ -67,8 +68,6 @@ def command(
 
 def _format(form: str | None, target: str) -> str:
     """Pillow's name of the format to write. UsageError: there is none of that name or extension."""
-    from twcodec.imaging.formats import FORMATS, format_for
-
     if form is not None:
         name = {"JPG": "JPEG", "TIF": "TIFF"}.get(form.upper(), form.upper())
         if name not in FORMATS:

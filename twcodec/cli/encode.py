@@ -10,6 +10,7 @@ import click
 from twcodec.cli import options
 from twcodec.cli.progress import working
 from twcodec.cli.say import say, shown, tell
+from twcodec.codec.settings import Settings
 from twcodec.errors import UsageError
 from twcodec.imaging.files import PIPE, check_output, input_pipe, write_output
 from twcodec.imaging.formats import format_for
@@ -79,8 +80,6 @@ def command(
     twc encode -q 6.5 --ways 4 photo.png photo.twc
     magick in.heic png:- | twc encode - - > photo.twc
     """
-    from twcodec.codec.settings import Settings
-
     names = () if transforms is None else tuple(name.strip() for name in transforms.split(","))
     if not source:
         raise UsageError("an empty file name was given")

@@ -9,7 +9,7 @@ import click
 
 from twcodec.cli.say import as_text, shown, tell
 from twcodec.cli.several import each
-from twcodec.container.limits import DEFAULT_LIMITS
+from twcodec.container.limits import DEFAULT_LIMITS, Limits
 from twcodec.imaging.files import read_input
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @click.command("info", short_help="Show what TWC files say of themselves.")
 @click.argument("files", metavar="FILE...", nargs=-1, required=True)
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line, one line a file.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line, one line a sound file.")
 def command(files: tuple[str, ...], as_json: bool) -> int:
     """Show size, model, quality and transform of each TWC FILE (- for standard input), without decoding it.
 
@@ -29,7 +29,6 @@ def command(files: tuple[str, ...], as_json: bool) -> int:
 
     def show(name: str) -> None:
         from twcodec.codec.info import info
-        from twcodec.container import Limits
 
         found = info(read_input(name, DEFAULT_LIMITS.file_bytes), Limits(pixels=1 << 48))
         tell(json.dumps({"file": as_text(name), **found.to_json()}) if as_json else _table(name, found))
