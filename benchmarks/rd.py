@@ -1,109 +1,144 @@
 """Rate-distortion curves on Kodak, in one run: twc's models, Pillow's JPEG, WebP and AVIF, and the published curves.
 
-    python benchmarks/rd.py
+    python benchmarks/rd.py                                     every embedded model; writes results/rd-kodak.json
+    python benchmarks/rd.py --output FILE MODEL...              these models (names or files), and results there
 
-Whole files, decoded again; RGB PSNR of 8-bit pixels; bpp and PSNR averaged over the 24 pictures at each quality, then
-BD-rate against `default-1` (the first embedded weights) over the PSNR range that both curves share. Writes
-benchmarks/results/rd-kodak.json. TWC_SHARED names the shared folder (default: ../shared).
+Whole files, decoded again; one way; PSNR of 8-bit RGB and MS-SSIM of RGB in 0 .. 1; bpp, PSNR and MS-SSIM averaged
+over the 24 pictures at each quality. BD-rates are of PSNR, and of MS-SSIM in dB, over the range that two curves share.
+TWC_SHARED names the shared folder (default: ../shared). Takes some five minutes on two cores.
 """
 
 from __future__ import annotations
 
+import argparse
 import io
 import json
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
-from kodak import HERE, SHARED, decoded_mse, pictures
+import torch
+from kodak import HERE, SHARED, pictures
 from PIL import Image
+from pytorch_msssim import ms_ssim
 from scipy.interpolate import PchipInterpolator
 
 import twcodec
 from twcodec.codec.codec import read
 from twcodec.codec.distortion import psnr
 from twcodec.codec.settings import Settings
+from twcodec.models import catalogue
 
-ANCHOR = "default-1"
 QUALITIES = {
     "JPEG": (10, 20, 30, 45, 60, 75, 85, 92),
     "WEBP": (5, 20, 40, 60, 75, 85, 92),
     "AVIF": (20, 35, 50, 60, 70, 80, 90),
 }
+PUBLISHED = ("mbt2018-mean", "mbt2018", "cheng2020-anchor", "jpeg", "webp", "av1")
+Curve = dict[str, list[float]]
+"""bpp, psnr (dB), msssim (0 .. 1): means over the pictures, one a quality."""
 
 
-def twc_curve(model: str) -> list[tuple[float, float]]:
-    codec = twcodec.open_codec(model=model)
+def model_curve(name: str, rows: list[dict[str, Any]]) -> Curve:
+    """rows: gets what each picture came to."""
+    codec = twcodec.open_codec(model=name)
+    low, high = (int(q) for q in codec.model.qualities)
 
-    def point(picture, quality: int) -> tuple[int, float]:
+    def coded(picture, quality: int) -> tuple[int, np.ndarray]:
         data, _ = codec.encode_picture(picture, Settings(quality, transform="never"))
-        return len(data), psnr(decoded_mse(codec, picture, data))
+        return len(data), codec.decode_picture(data).samples
 
-    return curve(range(1, 8), point)
+    return curve(name, range(low, high + 1), coded, rows)
 
 
-def pillow_curve(form: str) -> list[tuple[float, float]]:
-    def point(picture, quality: int) -> tuple[int, float]:
+def pillow_curve(form: str, rows: list[dict[str, Any]]) -> Curve:
+    def coded(picture, quality: int) -> tuple[int, np.ndarray]:
         file = io.BytesIO()
         Image.fromarray(picture.samples).save(file, form, quality=quality, **({"method": 6} if form == "WEBP" else {}))
-        back = np.asarray(Image.open(file).convert("RGB")).astype(np.float64)
-        return len(file.getvalue()), psnr(float(np.mean((back - picture.samples) ** 2)) / 255**2)
+        return len(file.getvalue()), np.asarray(Image.open(file).convert("RGB"))
 
-    return curve(QUALITIES[form], point)
+    return curve(form.lower(), QUALITIES[form], coded, rows)
 
 
-def curve(qualities, point: Callable[..., tuple[int, float]]) -> list[tuple[float, float]]:
-    """(bpp, PSNR in dB), means over the pictures, one a quality."""
-    out = []
+def curve(name: str, qualities: Iterable[int], coded: Callable[..., tuple[int, np.ndarray]], rows: list) -> Curve:
+    out: Curve = {"bpp": [], "psnr": [], "msssim": []}
     for quality in qualities:
-        bpp, db = [], []
-        for picture in map(read, pictures()):
-            size, one = point(picture, quality)
-            bpp.append(8 * size / (picture.width * picture.height))
-            db.append(one)
-        out.append((float(np.mean(bpp)), float(np.mean(db))))
-        print(quality, out[-1], flush=True)
+        points = []
+        for path in pictures():
+            picture = read(path)
+            size, back = coded(picture, quality)
+            error = float(np.mean((back.astype(np.float64) - picture.samples) ** 2)) / 255**2
+            bpp = 8 * size / (picture.width * picture.height)
+            points.append((bpp, psnr(error), structural(picture.samples, back)))
+            row = {"codec": name, "quality": quality, "picture": path.stem, "bpp": round(bpp, 4)}
+            rows.append({**row, "psnr": round(points[-1][1], 3), "msssim": round(points[-1][2], 5)})
+        for key, value in zip(out, np.mean(points, 0), strict=True):
+            out[key].append(round(float(value), 5))
+        print(name, quality, *(f"{out[key][-1]:.4f}" for key in out), flush=True)
     return out
 
 
-def bd_rate(anchor: list[tuple[float, float]], test: list[tuple[float, float]]) -> float:
-    """Percent more bits that `test` takes for the PSNR of `anchor`: log-rate as a monotone cubic of PSNR, averaged."""
+def structural(a: np.ndarray, b: np.ndarray) -> float:
+    """MS-SSIM of two (H, W, 3) arrays of 8 bits."""
+    x, y = (torch.from_numpy(np.ascontiguousarray(t)).permute(2, 0, 1)[None].float() for t in (a, b))
+    return float(ms_ssim(x, y, data_range=255))
+
+
+def bd_rate(anchor: Curve, test: Curve, metric: str = "psnr") -> float:
+    """Percent more bits that `test` takes for the quality of `anchor`: log-rate as a monotone cubic, averaged."""
     curves = []
     for points in (anchor, test):
-        bpp, db = zip(*sorted(points, key=lambda p: p[1]), strict=True)
-        curves.append(PchipInterpolator(db, np.log(bpp)))
-    low = max(min(d for _, d in c) for c in (anchor, test))
-    high = min(max(d for _, d in c) for c in (anchor, test))
+        quality = [-10 * math.log10(1 - v) if metric == "msssim" else v for v in points[metric]]
+        order = np.argsort(quality)
+        curves.append((np.array(quality)[order], np.log(np.array(points["bpp"])[order])))
+    low, high = max(c[0][0] for c in curves), min(c[0][-1] for c in curves)
     grid = np.linspace(low, high, 1000)
-    return 100 * (float(np.exp(np.mean(curves[1](grid) - curves[0](grid)))) - 1)
+    ours, theirs = (PchipInterpolator(*c)(grid) for c in reversed(curves))
+    return round(100 * (float(np.exp(np.mean(ours - theirs))) - 1), 2)
+
+
+def published_curves() -> dict[str, Curve]:
+    found = json.loads((SHARED / "reference" / "kodak_published.json").read_text())
+    found = found.get("curves", found)
+    return {
+        f"published {n}": {"bpp": c["bpp"], "psnr": c["psnr"], "msssim": c["ms_ssim"]}
+        for n, c in found.items()
+        if n in PUBLISHED and "ms_ssim" in c
+    }
 
 
 def main() -> None:
-    curves = {}
-    for name in ("default-1", "default"):
-        curves[name] = twc_curve(name)
-    for form in QUALITIES:
-        curves[form.lower()] = pillow_curve(form)
-    table = {name: round(bd_rate(curves[ANCHOR], c), 2) for name, c in curves.items()}
-    published = json.loads((SHARED / "reference" / "kodak_published.json").read_text())
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("models", nargs="*", default=[entry.name for entry in catalogue.EMBEDDED])
+    parser.add_argument("--output", type=Path, default=HERE / "results" / "rd-kodak.json")
+    arguments = parser.parse_args()
+    rows: list[dict[str, Any]] = []
+    ours = {name: model_curve(name, rows) for name in arguments.models}
+    others = {form.lower(): pillow_curve(form, rows) for form in QUALITIES}
+    anchors = {**ours, **others, **published_curves()}
+    table = {
+        name: {
+            other: {metric: bd_rate(anchor, points, metric) for metric in ("psnr", "msssim")}
+            for other, anchor in anchors.items()
+            if other != name
+        }
+        for name, points in ours.items()
+    }
     result = {
         "date": time.strftime("%Y-%m-%d"),
-        "what": __doc__.split("\n\n")[2].replace("\n", " "),
-        "bd_rate_percent_against_default_1": table,
-        "default_against": {n: round(bd_rate(c, curves["default"]), 2) for n, c in curves.items() if n != "default"},
-        "curves": curves,
+        "what": " ".join(__doc__.split("\n\n")[2].split()),
+        "bd_rate_percent": table,
+        "curves": {**ours, **others},
+        "pictures": rows,
     }
-    for name in ("mbt2018-mean", "jpeg", "webp", "av1"):
-        found = published_curve(published, name)
-        if found:
-            result["default_against"][f"published {name}"] = round(bd_rate(found, curves["default"]), 2)
-    (HERE / "results" / "rd-kodak.json").write_text(json.dumps(result, indent=1) + "\n")
-    print(result["bd_rate_percent_against_default_1"], result["default_against"])
-
-
-def published_curve(published: dict, name: str) -> list[tuple[float, float]] | None:
-    found = published.get(name) or published.get("curves", {}).get(name)
-    return list(zip(found["bpp"], found["psnr"], strict=True)) if found else None
+    text = json.dumps(result, indent=1)
+    arguments.output.write_text(text + "\n")
+    for name, against in table.items():
+        for other, rates in against.items():
+            print(f"{name} against {other}: BD-rate {rates['psnr']:+.1f} % (PSNR), {rates['msssim']:+.1f} % (MS-SSIM)")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import torch
 from twcodec.errors import UnsupportedError
 from twcodec.exact import known_answer
 from twcodec.exact.arithmetic import EXACT_LIMIT, SATURATION, leaky_relu, requantise
-from twcodec.exact.layers import Geometry, Layer, quantise_weights
+from twcodec.exact.layers import Geometry, Layer, bound, quantise_weights
 
 GEOMETRIES = [
     Geometry(3, 1, 1),
@@ -65,7 +65,7 @@ def test_quantised_weights_use_fifteen_bits_a_channel():
 def test_a_layer_that_could_leave_53_bits_is_refused():
     weight = np.full((1, 2048, 9, 9), 32767, np.int16)
     zero = np.zeros(1, np.int64)
-    assert Layer.bound(weight, zero) == 2048 * 81 * 32767 * SATURATION > EXACT_LIMIT
+    assert bound(weight, zero) == 2048 * 81 * 32767 * SATURATION > EXACT_LIMIT
     with pytest.raises(UnsupportedError, match="53 bits"):
         Layer(weight, zero, np.zeros(1, np.int32), Geometry(9), activation=False)
 

@@ -23,6 +23,7 @@ COMMANDS = {
     "decode": "Turn a TWC file back into a picture.",
     "info": "Show what TWC files say of themselves.",
     "verify": "Check that TWC files decode.",
+    "train": "Train a model, or go on training one.",
 }
 """One file each in twcodec/cli, imported only when it is called."""
 

@@ -1,6 +1,6 @@
 """The normative integer arithmetic of the entropy path (formats/twc-1.md, section 6).
 
-Integers are carried in float64. Every sum stays below 2^53 (`layers.Layer.bound` proves it when a model is loaded), so
+Integers are carried in float64. Every sum stays below 2^53 (`layers.bound` proves it when a model is loaded), so
 each is exact in any order, on any device, with any number of threads.
 """
 

@@ -1,4 +1,4 @@
-"""The mean-scale hyperprior (Minnen et al. 2018, without context) on integers: from z to the coded bytes.
+"""Hyperpriors on integers: from z to the coded bytes, with and without context.
 
 Symbols, means and table indices are integers and the same on every device. Latents that come in are floats: any y is
 codable, so what makes it need not be exact.
@@ -7,8 +7,10 @@ codable, so what makes it need not be exact.
 from __future__ import annotations
 
 import zlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -16,7 +18,8 @@ import torch
 from twcodec.errors import CorruptError, UnsupportedError
 from twcodec.exact import coder
 from twcodec.exact.arithmetic import ONE
-from twcodec.exact.tables import SYMBOL_LIMIT, Tables
+from twcodec.exact.cost import Cost
+from twcodec.exact.rounding import Rounding
 from twcodec.exact.tiles import tiled
 
 if TYPE_CHECKING:
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from twcodec.exact.layers import Layer
+    from twcodec.exact.tables import Tables
 
 Z_LIMIT = 1023
 """|symbol of z|: with `MEDIAN_LIMIT`, z_hat stays within the activations' range, so every layer's bound holds."""
@@ -35,8 +39,8 @@ MEDIAN_LIMIT = 1 << 20
 STRIDE = 4
 """y positions to one z position, on each axis."""
 
-_TILE, _REACH = 32, 2
-"""h_s runs on tiles of z this large; an output depends on z positions no further away than `_REACH`."""
+TILE, REACH = 32, 2
+"""h_s runs on tiles of z this large; an output depends on z positions no further away than `REACH`."""
 
 
 @dataclass(frozen=True)
@@ -53,19 +57,27 @@ class Symbols:
     y_hat: Tensor
 
 
-class MeanScaleHyperprior:
-    """h_s, tables and the coder of one model, on one device."""
+Resolve = Callable[[torch.Tensor, torch.Tensor, torch.Tensor | None], torch.Tensor]
+"""(levels, means, part) -> symbols of one coding step: an encoder rounds, a decoder decodes.
+
+levels (uint8), means (multiples of 1 / ONE): of every y, (M, h, w). part: bool, which of them are meant; None: all.
+Returns symbols as float32; what they are elsewhere does not matter.
+"""
+
+
+class Hyperprior(ABC):
+    """Tables, costs and the coder of one model, on one device; how y's parameters come about is left open."""
 
     def __init__(
         self,
-        h_s: Sequence[Layer],
         y_tables: Tables,
         z_tables: Tables,
         thresholds: NDArray[np.int32],
         medians: NDArray[np.int32],
+        rate_weight: float,
         device: torch.device,
     ) -> None:
-        """h_s: z_hat (N, ...) -> scales and means (2 M, ...). thresholds: (levels - 1,) ascending. medians: (N,).
+        """thresholds: (levels - 1,) ascending. medians: (N,). rate_weight: of an encoder's rounding, see `Rounding`.
 
         UnsupportedError: the parts do not fit (they come from a model file).
         """
@@ -73,12 +85,23 @@ class MeanScaleHyperprior:
             raise UnsupportedError("the model's scale thresholds do not fit its tables; the model file is damaged")
         if np.abs(medians.astype(np.int64)).max() >= MEDIAN_LIMIT:
             raise UnsupportedError("the model's medians are out of range; the model file is damaged")
-        self._layers = h_s
         self._thresholds = torch.from_numpy(thresholds.astype(np.float32)).to(device)
         self._medians = torch.from_numpy(medians.astype(np.float64)).to(device)[:, None, None]
         self._y_coder, self._z_coder = coder.TableCoder(y_tables), coder.TableCoder(z_tables)
         self._y_cost, self._z_cost = Cost(y_tables, device), Cost(z_tables, device)
         self._z_floor = float(z_tables.cheapest.sum())
+        self._round = Rounding(y_tables, rate_weight, device)
+
+    @abstractmethod
+    def _walk(self, z_hat: Tensor, height: int, width: int, resolve: Resolve) -> tuple[Tensor, Tensor, Tensor]:
+        """Levels, symbols (float32) and y_hat (float32) of every y, step by step in the order of coding.
+
+        Encoder and decoder share this function. z_hat: integers in float64.
+        """
+
+    @abstractmethod
+    def _parts(self, shape: tuple[int, ...]) -> tuple[NDArray[np.bool_], ...]:
+        """The positions of y: (M, h, w) that each coding step holds."""
 
     @property
     def levels(self) -> int:
@@ -89,9 +112,12 @@ class MeanScaleHyperprior:
         """Symbols of the latents y: (M, h, w) and z: (N, h / 4, w / 4), floats."""
         centred = z.double() - self._medians / ONE
         z_symbols = centred.round_().clamp_(-Z_LIMIT, Z_LIMIT).nan_to_num_(0)
-        levels, means = self._parameters(z_symbols, y.shape[-2], y.shape[-1])
-        y_symbols = (y - means).round_().nan_to_num_(0).clamp_(-SYMBOL_LIMIT, SYMBOL_LIMIT)
-        return Symbols(y_symbols.int(), z_symbols.int(), levels, y_symbols + means)
+
+        def resolve(levels: Tensor, means: Tensor, _part: Tensor | None) -> Tensor:
+            return self._round(y - means, levels)
+
+        levels, y_symbols, y_hat = self._walk(self._z_hat(z_symbols), y.shape[-2], y.shape[-1], resolve)
+        return Symbols(y_symbols.int(), z_symbols.int(), levels, y_hat)
 
     def bits(self, symbols: Symbols) -> Tensor:
         """Length of the coded symbols in bits, escapes and the coder's own losses included. A scalar on the device."""
@@ -104,7 +130,9 @@ class MeanScaleHyperprior:
         encoder = coder.new_encoder()
         z = symbols.z.cpu().numpy()
         self._z_coder.encode(encoder, z.ravel(), _channels(z.shape))
-        self._y_coder.encode(encoder, symbols.y.cpu().numpy().ravel(), symbols.levels.cpu().numpy().ravel())
+        y, levels = symbols.y.cpu().numpy(), symbols.levels.cpu().numpy()
+        for part in self._parts(y.shape):
+            self._y_coder.encode(encoder, y[part], levels[part])
         payload = coder.finish(encoder)
         self._check_possible(payload, tuple(z.shape))
         return payload
@@ -112,10 +140,13 @@ class MeanScaleHyperprior:
     def verify(self, payload: bytes, symbols: Symbols) -> bool:
         """Whether payload decodes to these symbols, with the table indices that are already known."""
         decoder = coder.new_decoder(payload)
-        z = self._z_coder.decode(decoder, _channels(tuple(symbols.z.shape)))
-        y = self._y_coder.decode(decoder, symbols.levels.cpu().numpy().ravel())
-        same = np.array_equal(z, symbols.z.cpu().numpy().ravel()) and np.array_equal(y, symbols.y.cpu().numpy().ravel())
-        coder.check_finished(decoder)
+        z = symbols.z.cpu().numpy()
+        same = np.array_equal(self._z_coder.decode(decoder, _channels(z.shape)), z.ravel())
+        y, levels = symbols.y.cpu().numpy(), symbols.levels.cpu().numpy()
+        for part in self._parts(y.shape):
+            same = same and np.array_equal(self._y_coder.decode(decoder, levels[part]), y[part])
+        if same:
+            coder.check_finished(decoder)
         return same
 
     def decode(self, payload: bytes, height: int, width: int) -> Symbols:
@@ -130,69 +161,66 @@ class MeanScaleHyperprior:
         z = self._z_coder.decode(decoder, _channels(z_shape)).reshape(z_shape)
         if np.abs(z).max() > Z_LIMIT:
             raise CorruptError("a coded symbol is out of range")
-        device = self._medians.device
-        z_symbols = torch.from_numpy(z).to(device)
-        levels, means = self._parameters(z_symbols.double(), height, width)
-        y = self._y_coder.decode(decoder, levels.cpu().numpy().ravel())
+
+        def resolve(levels: Tensor, _means: Tensor, part: Tensor | None) -> Tensor:
+            where = torch.ones_like(levels, dtype=torch.bool) if part is None else part
+            found = torch.zeros(levels.shape, device=levels.device)
+            decoded = self._y_coder.decode(decoder, levels[where].cpu().numpy())
+            found[where] = torch.from_numpy(decoded).to(levels.device, torch.float32)
+            return found
+
+        z_symbols = torch.from_numpy(z).to(self._medians.device)
+        levels, y_symbols, y_hat = self._walk(self._z_hat(z_symbols.double()), height, width, resolve)
         coder.check_finished(decoder)
-        y_symbols = torch.from_numpy(y).to(device).view(levels.shape)
-        return Symbols(y_symbols, z_symbols, levels, y_symbols.float() + means)
+        return Symbols(y_symbols.int(), z_symbols, levels, y_hat)
+
+    def _z_hat(self, z_symbols: Tensor) -> Tensor:
+        return z_symbols * ONE + self._medians
 
     def _check_possible(self, payload: bytes, z_shape: tuple[int, ...]) -> None:
         """CorruptError if not even the cheapest z symbols of such a picture fit in the payload."""
         if 8 * len(payload) + _STRIPPED_BITS < self._z_floor * z_shape[1] * z_shape[2]:
             raise CorruptError(f"{len(payload)} bytes of coded symbols cannot hold a picture of this size")
 
-    def _parameters(self, z_symbols: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
-        """Table index (uint8) and mean (float32, a multiple of 1 / ONE) of every y: (M, height, width)."""
-        z_hat = z_symbols * ONE + self._medians
-        parameters = tiled(self._h_s, z_hat, _TILE, _REACH, up=STRIDE)[:, :height, :width]
+    def _levels_and_means(self, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        """Table index (uint8) and mean (float32, a multiple of 1 / ONE) of every y, from (2 M, h, w) integers."""
         scales, means = parameters.chunk(2)
         levels = torch.bucketize(scales.contiguous(), self._thresholds, right=True, out_int32=True)
-        return levels.to(torch.uint8), means.float().div_(ONE)
+        return levels.to(torch.uint8), means.div(ONE)
 
-    def _h_s(self, z_hat: Tensor) -> Tensor:
-        """(N, h, w) to scales and means as float32, in which activations are exact: (2 M, 4 h, 4 w)."""
-        for layer in self._layers:
-            z_hat = layer(z_hat)
-        return z_hat.float()
+
+class MeanScaleHyperprior(Hyperprior):
+    """All of y in one step (Minnen et al. 2018, without context)."""
+
+    def __init__(self, h_s: Sequence[Layer], *shared: Any) -> None:
+        """h_s: z_hat (N, ...) -> scales and means (2 M, ...). shared: as `Hyperprior`."""
+        super().__init__(*shared)
+        self._h_s = h_s
+
+    def _walk(self, z_hat: Tensor, height: int, width: int, resolve: Resolve) -> tuple[Tensor, Tensor, Tensor]:
+        parameters = tiled(chain(self._h_s), z_hat, TILE, REACH, up=STRIDE)[:, :height, :width]
+        levels, means = self._levels_and_means(parameters)
+        y = resolve(levels, means, None)
+        return levels, y, y + means
+
+    def _parts(self, shape: tuple[int, ...]) -> tuple[NDArray[np.bool_], ...]:
+        return (np.ones(shape, bool),)
+
+
+def chain(layers: Sequence[Layer]) -> Callable[[Tensor], Tensor]:
+    """Layers one behind the other, from integers in any float type to float32, in which activations are exact."""
+
+    def run(a: Tensor) -> Tensor:
+        a = a.double()
+        for layer in layers:
+            a = layer(a)
+        return a.float()
+
+    return run
 
 
 _STRIPPED_BITS = 64
 """The coder drops zero bytes at the end, by chance more than these once in 2^64 files."""
-
-_PART = 1 << 20
-"""Symbols that are costed at a time: bounds the memory for temporary values."""
-
-
-class Cost:
-    """Bits of symbols under a set of tables, on a device."""
-
-    def __init__(self, tables: Tables, device: torch.device) -> None:
-        self._cost = torch.from_numpy(tables.cost.astype(np.float32)).to(device)
-        self._first = torch.from_numpy(tables.first).to(device)
-        self._escape = torch.from_numpy(tables.length - 1).to(device)
-        self._start = torch.from_numpy(tables.start.astype(np.int32)).to(device)
-
-    def __call__(self, symbols: Tensor, index: Tensor) -> Tensor:
-        """Sum of the bits of `symbols`, each under the table that `index` names, both of one shape."""
-        parts = zip(torch.split(symbols.reshape(-1), _PART), torch.split(index.reshape(-1), _PART), strict=True)
-        return torch.stack([self._of_part(*part) for part in parts]).sum()
-
-    def _of_part(self, symbols: Tensor, index: Tensor) -> Tensor:
-        table = index.int()
-        entry = symbols - self._first[table]
-        escape = self._escape[table]
-        outside = (entry < 0) | (entry >= escape)
-        plain = self._cost[self._start[table] + torch.where(outside, escape, entry)]
-        return plain.sum(dtype=torch.float64) + (_escape_bits(entry, escape) * outside).sum(dtype=torch.float64)
-
-
-def _escape_bits(entry: Tensor, escape: Tensor) -> Tensor:
-    """Bits of each Exp-Golomb code: class k costs k + 1 (the last one k), and k more for the low bits."""
-    v = torch.where(entry < 0, -2 * entry - 1, 2 * (entry - escape)).clamp_min_(0)
-    k = torch.frexp((v + 1).float())[1] - 1
-    return 2 * k + 1 - (k == coder.ESCAPE_CLASSES - 1).int()
 
 
 def symbols_crc(symbols: Symbols) -> int:

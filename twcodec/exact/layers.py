@@ -47,6 +47,17 @@ def quantise_weights(
     return limited, integer_bias.astype(np.int64), shift.astype(np.int32)
 
 
+def bound(weight: NDArray[np.int16], bias: NDArray[np.int64]) -> int:
+    """The largest magnitude that any partial sum can have: max over channels of sum |w| 2^21 + |bias|."""
+    sums = np.abs(weight.astype(np.int64)).reshape(len(weight), -1).sum(axis=1)
+    return max(int(s) * SATURATION + abs(int(b)) for s, b in zip(sums, bias, strict=True))
+
+
+def _prove_exact(weight: NDArray[np.int16], bias: NDArray[np.int64], shift: NDArray[np.int32]) -> None:
+    if bound(weight, bias) >= EXACT_LIMIT or shift.min() < 0 or shift.max() > 40:
+        raise UnsupportedError("the model's entropy network could exceed 53 bits; it cannot be decoded exactly")
+
+
 class Layer:
     """One integer convolution, requantised, with an optional LeakyReLU behind it."""
 
@@ -64,8 +75,7 @@ class Layer:
         UnsupportedError: the layer could leave the range in which float64 holds every integer.
         """
         self.geometry, self.activation = geometry, activation
-        if self.bound(weight, bias) >= EXACT_LIMIT or shift.min() < 0 or shift.max() > 40:
-            raise UnsupportedError("the model's entropy network could exceed 53 bits; it cannot be decoded exactly")
+        _prove_exact(weight, bias, shift)
         kernel = torch.from_numpy(weight.astype(np.float64)).to(device)
         out_channels, in_channels = weight.shape[:2]
         if geometry.transposed:  # columns of the output: (O k k, I)
@@ -75,12 +85,6 @@ class Layer:
         self._bias = torch.from_numpy(bias.astype(np.float64)).to(device)[:, None]
         self._scale = torch.from_numpy(np.exp2(-shift.astype(np.float64))).to(device)[:, None]
 
-    @staticmethod
-    def bound(weight: NDArray[np.int16], bias: NDArray[np.int64]) -> int:
-        """The largest magnitude that any partial sum can have: max over channels of sum |w| 2^21 + |bias|."""
-        sums = np.abs(weight.astype(np.int64)).reshape(len(weight), -1).sum(axis=1)
-        return max(int(s) * SATURATION + abs(int(b)) for s, b in zip(sums, bias, strict=True))
-
     def __call__(self, a: Tensor) -> Tensor:
         """a: (I, H, W) integers in float64. Returns (O, H', W')."""
         acc, size = self._transposed(a) if self.geometry.transposed else self._plain(a)
@@ -89,6 +93,8 @@ class Layer:
 
     def _plain(self, a: Tensor) -> tuple[Tensor, tuple[int, int]]:
         g, (height, width) = self.geometry, a.shape[1:]
+        if (g.kernel, g.stride, g.padding) == (1, 1, 0):  # a product and nothing else
+            return self._matrix @ a.reshape(len(a), -1), (height, width)
         rows, cols = ((n + 2 * g.padding - g.kernel) // g.stride + 1 for n in (height, width))
         columns = functional.unfold(a[None], g.kernel, padding=g.padding, stride=g.stride)[0]  # (I k k, N)
         return self._matrix @ columns, (rows, cols)
@@ -99,3 +105,33 @@ class Layer:
         columns = self._matrix @ a.reshape(a.shape[0], -1)  # (O k k, H W)
         out = functional.fold(columns[None], (rows, cols), g.kernel, padding=g.padding, stride=g.stride)[0]
         return out.reshape(out.shape[0], -1), (rows, cols)
+
+
+class DepthwiseLayer:
+    """One integer convolution of each channel with a kernel of its own, stride 1, zero padding, requantised."""
+
+    def __init__(
+        self,
+        weight: NDArray[np.int16],
+        bias: NDArray[np.int64],
+        shift: NDArray[np.int32],
+        device: str | torch.device = "cpu",
+    ) -> None:
+        """weight: (C, 1, k, k), k odd; bias, shift: (C,). UnsupportedError: as `Layer`."""
+        _prove_exact(weight, bias, shift)
+        self._kernel = torch.from_numpy(weight[:, 0].astype(np.float64)).to(device)
+        self._bias = torch.from_numpy(bias.astype(np.float64)).to(device)[:, None, None]
+        self._scale = torch.from_numpy(np.exp2(-shift.astype(np.float64))).to(device)[:, None, None]
+
+    def __len__(self) -> int:
+        return len(self._kernel)
+
+    def __call__(self, a: Tensor) -> Tensor:
+        """a: (C, H, W) integers in float64. Returns (C, H, W)."""
+        side, (height, width) = self._kernel.shape[-1], a.shape[1:]
+        padded = functional.pad(a, [side // 2] * 4)
+        acc = self._bias.expand_as(a).clone()
+        for u in range(side):
+            for v in range(side):
+                acc.addcmul_(padded[:, u : u + height, v : v + width], self._kernel[:, u, v, None, None])
+        return requantise(acc, self._scale)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import dataclass
 from importlib import resources
@@ -10,6 +11,9 @@ from pathlib import Path
 from twcodec.errors import UnreadableError, UnsupportedError, UsageError
 
 DEFAULT = "default"
+"""Stands for the newest embedded model, which has a name of its own."""
+
+_WEIGHTS = resources.files("twcodec.models") / "weights"
 
 
 @dataclass(frozen=True)
@@ -22,18 +26,23 @@ class Entry:
 
     def read(self) -> bytes:
         """The model file."""
-        return (resources.files("twcodec.models") / "weights" / self.file).read_bytes()
+        return (_WEIGHTS / self.file).read_bytes()
 
 
-EMBEDDED = (
-    Entry("default", "default-2.safetensors", bytes.fromhex("872638337d5df687252a7c9c95a61edd")),
-    Entry("default-1", "default-1.safetensors", bytes.fromhex("25bd498318f79b635915497c2da11131")),
-)
-"""The newest is the default; older ones stay, so that every file ever written decodes.
+def _load() -> tuple[str, tuple[Entry, ...]]:
+    """The name of the default, and all entries, the newest first: what `twc train`'s adopt step writes."""
+    found = json.loads((_WEIGHTS / "catalogue.json").read_bytes())
+    entries = (Entry(m["name"], m["file"], bytes.fromhex(m["digest"])) for m in found["models"])
+    return found["default"], tuple(entries)
 
-default-1 has Gaussian tables and is what the float reference computes; default-2 has the same weights, and tables that
-were fitted to photographs (training/fit_tables.py), for 14 % fewer bits.
-"""
+
+_DEFAULT_IS, EMBEDDED = _load()
+"""The newest is the default; older ones stay, so that every file ever written decodes."""
+
+
+def names() -> list[str]:
+    """What --model takes besides a path."""
+    return [DEFAULT, *(entry.name for entry in EMBEDDED)]
 
 
 def name_of(digest: bytes) -> str | None:
@@ -42,18 +51,19 @@ def name_of(digest: bytes) -> str | None:
 
 
 def read(name: str) -> tuple[str, bytes]:
-    """Name and bytes of a model: an embedded one by its name, or a model file by its path.
+    """Name and bytes of a model: an embedded one by its name ("default": the newest), or a model file by its path.
 
     UnsupportedError: no such model. UnreadableError: the file cannot be read.
     """
+    wanted = _DEFAULT_IS if name == DEFAULT else name
     for entry in EMBEDDED:
-        if entry.name == name:
+        if entry.name == wanted:
             return entry.name, entry.read()
     if not name:
         raise UsageError("an empty model name was given")
     path = Path(name)
     if not path.suffix and not os.path.exists(name):  # noqa: PTH110 - Path.exists raises for names that are too long
-        raise UnsupportedError(f"unknown model {name!r}; there are: {', '.join(e.name for e in EMBEDDED)}, or a path")
+        raise UnsupportedError(f"unknown model {name!r}; there are: {', '.join(names())}, or a path")
     try:
         return path.stem, path.read_bytes()
     except OSError as error:

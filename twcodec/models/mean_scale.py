@@ -103,7 +103,7 @@ def from_file(
     limits = file.tensor("thresholds", (None,), "int32")
     medians = file.tensor("medians", (channels[0],), "int32")
     y, z = tables_from(file, "y", len(limits) + 1), tables_from(file, "z", channels[0])
-    return MeanScaleHyperprior(layers, y, z, limits, medians, device)
+    return MeanScaleHyperprior(layers, y, z, limits, medians, 0.0, device)
 
 
 def tables_from(file: ModelFile, name: str, count: int) -> Tables:

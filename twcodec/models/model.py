@@ -10,19 +10,19 @@ import torch
 from twcodec.errors import MissingError, UnsupportedError, UsageError
 from twcodec.exact import known_answer
 from twcodec.models import file as model_file
-from twcodec.models import residual_dct
+from twcodec.models import lapped_dct, residual_dct
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from twcodec.exact.hyperprior import MeanScaleHyperprior
+    from twcodec.exact.hyperprior import Hyperprior
 
 
 class Family(Protocol):
     """The float transforms of a model and its exact entropy path. Tensors have no batch axis."""
 
     stride: int
-    entropy: MeanScaleHyperprior
+    entropy: Hyperprior
 
     @property
     def rows(self) -> int: ...  # noqa: D102
@@ -33,7 +33,7 @@ class Family(Protocol):
 
 _LAMBDA_LIMIT = 1e6
 
-FAMILIES = {residual_dct.NAME: residual_dct.ResidualDCT}
+FAMILIES = {residual_dct.NAME: residual_dct.ResidualDCT, lapped_dct.NAME: lapped_dct.LappedDCT}
 
 
 class Model:

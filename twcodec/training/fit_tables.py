@@ -10,7 +10,7 @@ by the histogram of the symbols that were coded with it. Bits are saved at no co
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,10 +20,10 @@ import torch
 
 from twcodec.codec import grid
 from twcodec.exact.tables import SYMBOL_LIMIT, TOTAL, Tables, table_from_probabilities
-from twcodec.imaging.read import read_picture
 from twcodec.models import file as model_file
 from twcodec.models.mean_scale import tables_from, tensors_of
 from twcodec.models.model import Model
+from twcodec.training.crops import Pixels, read_pixels
 from twcodec.transforms import IDENTITY
 
 if TYPE_CHECKING:
@@ -65,19 +65,17 @@ def _count(counts: NDArray[np.int64], table: NDArray[np.integer], symbols: NDArr
 
 
 @torch.inference_mode()
-def count(model: Model, pictures: Sequence[Path]) -> Counts:
-    """Analyse pictures at every quality row and count their symbols."""
+def count(model: Model, pictures: Iterable[Pixels]) -> Counts:
+    """Analyse pictures, 8-bit RGB, at every quality row and count their symbols."""
     counts: Counts | None = None
-    for number, path in enumerate(pictures, 1):
-        picture = read_picture(path)
-        samples = grid.to_samples(picture.samples, model.device)
-        x = grid.to_input(samples, (1 << picture.depth) - 1, IDENTITY, model.family.stride)
+    for pixels in pictures:
+        samples = grid.to_samples(pixels, model.device)
+        x = grid.to_input(samples, 255, IDENTITY, model.family.stride)
         for row in range(model.family.rows):
             y = model.family.g_a(x, row + 1.0)
             symbols = model.family.entropy.quantise(y, model.family.h_a(y))
             counts = counts or Counts.none(model.family.entropy.levels, len(symbols.z))
             counts.add(symbols)
-        print(f"\r{number} of {len(pictures)}", end="", file=sys.stderr, flush=True)
     if counts is None:
         raise SystemExit("no pictures were given")
     return counts
@@ -93,11 +91,11 @@ def fitted(tables: Tables, counts: NDArray[np.int64]) -> Tables:
     return Tables.pack(new)
 
 
-def fit(data: bytes, pictures: Sequence[Path]) -> bytes:
-    """A model file like `data` with tables that are fitted to the pictures."""
+def fit(data: bytes, pictures: Sequence[Pixels], device: torch.device | None = None) -> bytes:
+    """A model file like `data` with tables that are fitted to the pictures, 8-bit RGB."""
     assert _REACH <= SYMBOL_LIMIT
     parsed = model_file.parse(data)
-    counts = count(Model(data, "to be fitted", torch.device("cpu")), pictures)
+    counts = count(Model(data, "to be fitted", device or torch.device("cpu")), pictures)
     tensors = dict(parsed.tensors)
     for name, found in (("y", counts.y), ("z", counts.z)):
         tensors.update(tensors_of(name, fitted(tables_from(parsed, name, len(found)), found)))
@@ -109,6 +107,6 @@ def fit(data: bytes, pictures: Sequence[Path]) -> bytes:
 if __name__ == "__main__":
     if len(sys.argv) < 4:
         raise SystemExit("usage: python -m twcodec.training.fit_tables MODEL OUT PICTURE...")
-    made = fit(Path(sys.argv[1]).read_bytes(), [Path(name) for name in sys.argv[3:]])
+    made = fit(Path(sys.argv[1]).read_bytes(), [read_pixels(Path(name)) for name in sys.argv[3:]])
     Path(sys.argv[2]).write_bytes(made)
     print(model_file.digest_of(made).hex(), len(made), "bytes")

@@ -1,0 +1,48 @@
+"""What symbols cost under their tables, escapes included."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from twcodec.exact import coder
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from twcodec.exact.tables import Tables
+
+_PART = 1 << 20
+"""Symbols that are costed at a time: bounds the memory for temporary values."""
+
+
+class Cost:
+    """Bits of symbols under a set of tables, on a device."""
+
+    def __init__(self, tables: Tables, device: torch.device) -> None:
+        self._cost = torch.from_numpy(tables.cost.astype(np.float32)).to(device)
+        self._first = torch.from_numpy(tables.first).to(device)
+        self._escape = torch.from_numpy(tables.length - 1).to(device)
+        self._start = torch.from_numpy(tables.start.astype(np.int32)).to(device)
+
+    def __call__(self, symbols: Tensor, index: Tensor) -> Tensor:
+        """Sum of the bits of `symbols`, each under the table that `index` names, both of one shape."""
+        parts = zip(torch.split(symbols.reshape(-1), _PART), torch.split(index.reshape(-1), _PART), strict=True)
+        return torch.stack([self._of_part(*part) for part in parts]).sum()
+
+    def _of_part(self, symbols: Tensor, index: Tensor) -> Tensor:
+        table = index.int()
+        entry = symbols - self._first[table]
+        escape = self._escape[table]
+        outside = (entry < 0) | (entry >= escape)
+        plain = self._cost[self._start[table] + torch.where(outside, escape, entry)]
+        return plain.sum(dtype=torch.float64) + (_escape_bits(entry, escape) * outside).sum(dtype=torch.float64)
+
+
+def _escape_bits(entry: Tensor, escape: Tensor) -> Tensor:
+    """Bits of each Exp-Golomb code: class k costs k + 1 (the last one k), and k more for the low bits."""
+    v = torch.where(entry < 0, -2 * entry - 1, 2 * (entry - escape)).clamp_min_(0)
+    k = torch.frexp((v + 1).float())[1] - 1
+    return 2 * k + 1 - (k == coder.ESCAPE_CLASSES - 1).int()

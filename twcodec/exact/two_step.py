@@ -1,0 +1,74 @@
+"""A hyperprior with context that codes y in two steps, each of them parallel."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from twcodec.exact.arithmetic import ONE, saturate
+from twcodec.exact.hyperprior import REACH, STRIDE, TILE, Hyperprior, Resolve, chain
+from twcodec.exact.tiles import tiled
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from twcodec.exact.layers import DepthwiseLayer, Layer
+
+
+class TwoStepHyperprior(Hyperprior):
+    """y in two steps: half of it from z alone, the other half from z and the first (Li et al. 2022, section 3.2).
+
+    The halves are a checkerboard in space that changes its colour from channel to channel, so what is coded second has
+    neighbours on all four sides in its own channel, and half of the other channels at its own place. Both steps are
+    parallel. The context is y_hat of the first step and its magnitude, 0 elsewhere, seen through a depthwise kernel.
+    """
+
+    def __init__(
+        self,
+        h_s: Sequence[Layer],
+        first: Sequence[Layer],
+        context: DepthwiseLayer,
+        second: Sequence[Layer],
+        *shared: Any,
+    ) -> None:
+        """h_s: z_hat (N, ...) -> features (F, ...). first: features -> scales and means (2 M, ...).
+
+        context: (2 M, ...) -> (2 M, ...). second: features and context (F + 2 M, ...) -> scales and means.
+        shared: as `Hyperprior`.
+        """
+        super().__init__(*shared)
+        self._h_s, self._first, self._context, self._second = h_s, first, context, second
+
+    def _walk(self, z_hat: Tensor, height: int, width: int, resolve: Resolve) -> tuple[Tensor, Tensor, Tensor]:
+        features = tiled(chain(self._h_s), z_hat, TILE, REACH, up=STRIDE)[:, :height, :width]
+        levels, means = self._levels_and_means(tiled(chain(self._first), features, TILE * STRIDE, 0))
+        part = torch.from_numpy(_first_step(tuple(levels.shape))).to(levels.device)
+        y = resolve(levels, means, part) * part
+        known = saturate((y.double() + means).mul_(ONE)).float() * part
+        parameters = tiled(self._given, torch.cat([features, known]), TILE * STRIDE, 1)
+        second_levels, second_means = self._levels_and_means(parameters)
+        levels, means = torch.where(part, levels, second_levels), torch.where(part, means, second_means)
+        y = torch.where(part, y, resolve(levels, means, ~part))
+        return levels, y, y + means
+
+    def _given(self, features_and_known: Tensor) -> Tensor:
+        """The second step's scales and means: (F + M, h, w) to (2 M, h, w)."""
+        channels = len(features_and_known) - len(self._context) // 2
+        features, known = features_and_known[:channels], features_and_known[channels:].double()
+        context = self._context(torch.cat([known, known.abs()]))
+        return chain(self._second)(torch.cat([features.double(), context]))
+
+    def _parts(self, shape: tuple[int, ...]) -> tuple[NDArray[np.bool_], ...]:
+        first = _first_step(shape)
+        return first, ~first
+
+
+def _first_step(shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """(M, h, w): where channel + row + column is even."""
+    channel, row, column = np.ogrid[tuple(slice(n) for n in shape)]
+    return np.asarray((channel + row + column) % 2 == 0)

@@ -1,0 +1,92 @@
+"""One sitting of `twc train`: open or resume a run, train, finish, measure, write."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from twcodec.models.trainable import Start
+from twcodec.training import figures
+from twcodec.training.crops import Photographs, load
+from twcodec.training.evaluation import Point, evaluate
+from twcodec.training.finish import Finishing, finish
+from twcodec.training.run import LOG, Every, Run, RunSettings, open_run, train
+
+EVALUATED = 8
+"""Held-out pictures for the figures on the way; the final ones take all."""
+
+
+class View(Protocol):
+    """Who watches."""
+
+    def say(self, line: str) -> None:
+        """A line of talk."""
+
+    def stepped(self, line: dict[str, float]) -> None:
+        """Means over the last steps: step, seconds, loss, bpp, psnr."""
+
+    def evaluated(self, step: int, points: Sequence[Point]) -> None:
+        """RD points on held-out pictures."""
+
+
+@dataclass(frozen=True)
+class Sitting:
+    """How this sitting goes; nothing of it changes the run's result. minutes between savings and evaluations."""
+
+    save_every: float = 2.0
+    evaluate_every: float = 20.0
+    log_steps: int = 100
+
+
+def sit(
+    sources: Sequence[Path],
+    folder: Path,
+    settings: RunSettings,
+    start: Start,
+    device: torch.device,
+    how: Sitting,
+    finishing: Finishing,
+    view: View,
+    until: Callable[[], bool] = lambda: False,
+) -> dict[str, Any]:
+    """Train to the end of the run, wherever it stands, and write the model. Returns the catalogue's entry."""
+    photographs = load(sources, settings.patch)
+    for line in photographs.skipped[:5]:
+        view.say(f"left out: {line}")
+    view.say(f"{len(photographs.train)} pictures to learn from, {len(photographs.held_out)} held out")
+    settings = replace(settings, data=photographs.names, init=start.origin, network=start.config)
+    run = open_run(folder, settings, device, lambda new: start.fill(new.network))
+    if run.step:
+        view.say(f"going on from step {run.step}")
+    train(run, folder, photographs, until, _watched(folder, photographs, how, view))
+    return _write(run, folder, photographs, start, finishing, view)
+
+
+def _watched(folder: Path, photographs: Photographs, how: Sitting, view: View) -> Every:
+    def log(line: dict[str, float]) -> None:
+        with (folder / LOG).open("a") as file:
+            file.write(json.dumps(line) + "\n")
+        view.stepped(line)
+
+    def look(run: Run) -> None:
+        points = evaluate(run.averaged(), photographs.held_out[:EVALUATED], run.device)
+        figures.note_evaluation(folder, run, points)
+        view.evaluated(run.step, points)
+
+    return Every(log, look, how.log_steps, 60 * how.save_every, 60 * how.evaluate_every)
+
+
+def _write(
+    run: Run, folder: Path, photographs: Photographs, start: Start, finishing: Finishing, view: View
+) -> dict[str, Any]:
+    about = figures.provenance(run, start.origin, len(photographs.train))
+    data = finish(run, photographs.train, finishing, about, view.say)
+    view.say("measuring real files of the held-out pictures")
+    points = figures.measure(data, photographs.held_out, run.device)
+    view.evaluated(run.step, points)
+    return figures.write_model(folder, data, {**about, **figures.circumstances(run)}, points)
