@@ -356,10 +356,24 @@ class Kernel:
         return [b + sum(map(mul, weights, seen)) for b, weights in zip(self.bias, kernel, strict=True)]
 
 
+class Depthwise:
+    """A convolution in which each channel has a kernel w[c][0][u][v] of its own (6.4), of integers or of floats."""
+
+    def __init__(self, weight: list, bias: list, shape: Shape) -> None:
+        """weight: in raster order."""
+        self.bias, size = bias, shape.k * shape.k
+        self.rows = [weight[c * size : (c + 1) * size] for c in range(len(bias))]
+        self.kernels = [Kernel(row, [b], 1, shape) for row, b in zip(self.rows, bias, strict=True)]
+
+    def __call__(self, a: list[list[list]]) -> list[list[list]]:
+        planes = [kernel([[[place[c]] for place in line] for line in a]) for c, kernel in enumerate(self.kernels)]
+        return [[[plane[r][q][0] for plane in planes] for q in range(len(a[0]))] for r in range(len(a))]
+
+
 class Layer:
     """A convolution on activations, requantised, with or without LeakyReLU behind it."""
 
-    def __init__(self, kernel: Kernel, shift: list[int], activation: bool) -> None:
+    def __init__(self, kernel: Kernel | Depthwise, shift: list[int], activation: bool) -> None:
         require(all(0 <= n <= 40 for n in shift), "the shift of a layer", UNSUPPORTED)
         bound = max(2**21 * sum(map(abs, row)) + abs(b) for row, b in zip(kernel.rows, kernel.bias, strict=True))
         require(bound < 2**53, "the bound of a layer (6.6)", UNSUPPORTED)
@@ -490,12 +504,12 @@ def decode_escapes(decoder: RangeDecoder, count: int) -> list[int]:
 # --- 8 The model file ----------------------------------------------------------------------------------------------
 
 DTYPES = {"F32": "f", "F16": "e", "I64": "q", "I32": "i", "I16": "h", "U16": "H"}
-H_S = (Shape(5, 2, 2, 1), Shape(5, 2, 2, 1), Shape(3, 1, 1))
-"""6.7"""
+UP, POINT = Shape(5, 2, 2, 1), Shape(1)
+"""The layers of 6.7 and 6.9."""
 
 
 class Model:
-    """8.1 to 8.3: a model file of the family residual-dct."""
+    """8.1 to 8.3: a model file of either family."""
 
     def __init__(self, data: bytes) -> None:
         self.digest = hashlib.sha256(data).digest()[:16]
@@ -503,40 +517,81 @@ class Model:
         self._header = json.loads(data[8 : 8 + n])
         self._tensors = memoryview(data)[8 + n :]
         metadata = json.loads(self._header["__metadata__"]["twc"])
-        require(metadata["format"] == "1" and metadata["family"] == "residual-dct", "the model", UNSUPPORTED)
-        self.medians = self.tensor("medians", "I32")
-        self.thresholds = self.tensor("thresholds", "I32")
-        self.rows, self.m = self._header["gain.log"]["shape"]
-        self.n = len(self.medians)
-        self.gain_inverse = self.tensor("gain.log_inverse", "F32")
+        self.family = metadata["family"]
+        known = self.family in ("residual-dct", "lapped-dct")
+        require(metadata["format"] == "1" and known, "the model", UNSUPPORTED)
+        self.n, self.m, self.rows = self.length("medians"), self.shape("gain.log")[-1], self.shape("gain.log")[0]
+        require(min(self.n, self.m) >= 1 and self.rows >= 2, "channels or quality rows", UNSUPPORTED)
+        self.medians = self.tensor("medians", "I32", self.n)
+        self.thresholds = self.tensor("thresholds", "I32", self.length("thresholds"))
+        self.gain_inverse = self.tensor("gain.log_inverse", "F32", self.rows, self.m)
         self.y_tables = self._tables("y", len(self.thresholds) + 1)
         self.z_tables = self._tables("z", self.n)
         self._check()
-        channels = (self.n, self.n, 3 * self.n // 2)
-        self.layers = [self._layer(i, channels[i], shape) for i, shape in enumerate(H_S)]
+        self.h_s, self.steps = self._entropy()
         self.synthesis = Synthesis(self)
 
-    def tensor(self, name: str, dtype: str) -> list:
+    def has(self, name: str) -> bool:
+        return name in self._header
+
+    def shape(self, name: str) -> list[int]:
+        require(self.has(name), f"{name} is missing", UNSUPPORTED)
+        return self._header[name]["shape"]
+
+    def length(self, name: str) -> int:
+        """Elements of a tensor with one axis."""
+        require(len(self.shape(name)) == 1, f"the shape of {name}", UNSUPPORTED)
+        return self.shape(name)[0]
+
+    def tensor(self, name: str, dtype: str, *shape: int) -> list:
         """The elements in raster order."""
+        require(self.shape(name) == list(shape), f"the shape of {name}", UNSUPPORTED)
         entry = self._header[name]
         require(entry["dtype"] == dtype, f"the dtype of {name}", UNSUPPORTED)
         begin, end = entry["data_offsets"]
-        count = math.prod(entry["shape"])
-        return list(struct.unpack(f"<{count}{DTYPES[dtype]}", self._tensors[begin:end]))
+        return list(struct.unpack(f"<{math.prod(shape)}{DTYPES[dtype]}", self._tensors[begin:end]))
 
-    def _layer(self, i: int, inputs: int, shape: Shape) -> Layer:
-        weight, bias = self.tensor(f"h_s.{i}.weight", "I16"), self.tensor(f"h_s.{i}.bias", "I64")
-        return Layer(Kernel(weight, bias, inputs, shape), self.tensor(f"h_s.{i}.shift", "I32"), activation=i < 2)
+    def _entropy(self) -> tuple[list[Layer], TwoSteps | None]:
+        """h_s, and what is behind it in the family lapped-dct."""
+        n, m = self.n, self.m
+        if self.family == "residual-dct":
+            c = 3 * n // 2
+            last = self._layer("h_s.2", 2 * m, c, Shape(3, 1, 1), activation=False)
+            return [self._layer("h_s.0", n, n, UP), self._layer("h_s.1", c, n, UP), last], None
+        features, first, second = (self.length(f"{name}.shift") for name in ("h_s.1", "first.0", "second.0"))
+        require(min(features, first, second) >= 1, "a layer without channels", UNSUPPORTED)
+        steps = TwoSteps(
+            [self._layer("first.0", first, features), self._layer("first.1", 2 * m, first, activation=False)],
+            Layer(
+                Depthwise(*self._integers("context", 2 * m, 1, 3), Shape(3, 1, 1)), self._shift("context", 2 * m), False
+            ),
+            [
+                self._layer("second.0", second, features + 2 * m),
+                self._layer("second.1", 2 * m, second, activation=False),
+            ],
+        )
+        return [self._layer("h_s.0", n, n, UP), self._layer("h_s.1", features, n, UP)], steps
+
+    def _layer(self, name: str, outputs: int, inputs: int, shape: Shape = POINT, activation: bool = True) -> Layer:
+        weight, bias = self._integers(name, outputs, inputs, shape.k)
+        return Layer(Kernel(weight, bias, inputs, shape), self._shift(name, outputs), activation)
+
+    def _integers(self, name: str, outputs: int, inputs: int, k: int) -> tuple[list[int], list[int]]:
+        weight = self.tensor(f"{name}.weight", "I16", outputs, inputs, k, k)
+        return weight, self.tensor(f"{name}.bias", "I64", outputs)
+
+    def _shift(self, name: str, outputs: int) -> list[int]:
+        return self.tensor(f"{name}.shift", "I32", outputs)
 
     def _tables(self, name: str, count: int) -> list[Table]:
-        first, length = self.tensor(f"tables.{name}.first", "I32"), self.tensor(f"tables.{name}.length", "I32")
-        weights = self.tensor(f"tables.{name}.weight", "U16")
-        require(len(first) == len(length) == count and sum(length) == len(weights), "the tables", UNSUPPORTED)
+        first, length = (self.tensor(f"tables.{name}.{part}", "I32", count) for part in ("first", "length"))
+        weights = self.tensor(f"tables.{name}.weight", "U16", self.length(f"tables.{name}.weight"))
+        require(min(length) >= 2 and sum(length) == len(weights), "the tables", UNSUPPORTED)
         tables, at = [], 0
         for f, n in zip(first, length, strict=True):
             part = weights[at : at + n]
             at += n
-            require(n >= 2 and min(part) >= 1 and sum(part) == 65536, "the weights of a table", UNSUPPORTED)
+            require(min(part) >= 1 and sum(part) == 65536, "the weights of a table", UNSUPPORTED)
             require(-32767 <= f <= 0 <= f + n - 2 <= 32767, "the symbols of a table", UNSUPPORTED)
             tables.append(Table(f, scaled(part)))
         return tables
@@ -554,7 +609,7 @@ class Model:
         return sum(16 - math.log2(weight) for weight in widest)
 
 
-# --- From DATA to the symbols: 5.5, 6.7, 7.6 to 7.8 ----------------------------------------------------------------
+# --- From DATA to the symbols: 5.5, 6.7, 6.9, 7.6 to 7.8 -----------------------------------------------------------
 
 
 @dataclass
@@ -595,13 +650,13 @@ def decode_symbols(head: Head, payload: bytes, model: Model) -> Symbols:
     z, z_escaped = decode_array(decoder, model.z_tables, [c for c in range(model.n) for _ in range(hz * wz)])
     require(all(abs(value) <= 1023 for value in z), "a symbol of z out of range")
     layers = run_h_s(to_grid(z, model.n, hz, wz), model)
-    f = [line[:w] for line in layers[-1][:h]]
-    scale = raster([[place[: model.m] for place in line] for line in f])
-    mean = raster([[place[model.m :] for place in line] for line in f])
-    index = [bisect_right(model.thresholds, value) for value in scale]  # how many are <= value
-    y, y_escaped = decode_array(decoder, model.y_tables, index)
+    last = [line[:w] for line in layers[-1][:h]]
+    if model.steps is None:
+        y = decode_step(decoder, last, model, [True] * (model.m * h * w))
+    else:
+        y = model.steps.decode(decoder, last, model)
     decoder.check_end()
-    symbols = Symbols(h, w, z, y, scale, index, mean, layers, z_escaped, y_escaped, decoder)
+    symbols = Symbols(h, w, z, y.y, y.scale, y.index, y.mean, layers, z_escaped, y.escaped, decoder)
     require(zlib.crc32(symbols.coded) == head.symbols_crc, "the CRC-32 of the symbols")
     return symbols
 
@@ -610,10 +665,64 @@ def run_h_s(z: Grid, model: Model) -> list[Grid]:
     """6.7: the output of every layer."""
     a = [[[1024 * value + m for value, m in zip(place, model.medians, strict=True)] for place in line] for line in z]
     outputs = []
-    for layer in model.layers:
+    for layer in model.h_s:
         a = layer(a)
         outputs.append(a)
     return outputs
+
+
+@dataclass
+class Latents:
+    """y after a step and what belongs to it, in raster order; y is 0 where no step yet held the position."""
+
+    y: list[int]
+    scale: list[int]
+    index: list[int]
+    mean: list[int]
+    escaped: list[int]
+
+
+def decode_step(decoder: RangeDecoder, f: Grid, model: Model, held: list[bool]) -> Latents:
+    """7.6: the symbols at the positions that a step holds, from its scales and means (6.7)."""
+    scale = raster([[place[: model.m] for place in line] for line in f])
+    mean = raster([[place[model.m :] for place in line] for line in f])
+    index = [bisect_right(model.thresholds, value) for value in scale]  # how many are <= value
+    positions = [i for i, is_held in enumerate(held) if is_held]
+    symbols, escaped = decode_array(decoder, model.y_tables, [index[i] for i in positions])
+    y = [0] * len(held)
+    for i, symbol in zip(positions, symbols, strict=True):
+        y[i] = symbol
+    return Latents(y, scale, index, mean, [positions[i] for i in escaped])
+
+
+@dataclass
+class TwoSteps:
+    """6.9: the networks behind h_s in the family lapped-dct."""
+
+    first: list[Layer]
+    context: Layer
+    second: list[Layer]
+
+    def decode(self, decoder: RangeDecoder, features: Grid, model: Model) -> Latents:
+        h, w = len(features), len(features[0])
+        held = [(c + r + q) % 2 == 0 for c in range(model.m) for r in range(h) for q in range(w)]
+        one = decode_step(decoder, run(self.first, features), model, held)
+        known = [sat(1024 * y + mean) if is_held else 0 for y, mean, is_held in zip(one.y, one.mean, held, strict=True)]
+        seen = [[place + list(map(abs, place)) for place in line] for line in to_grid(known, model.m, h, w)]
+        joined = [
+            [left + right for left, right in zip(*lines, strict=True)]
+            for lines in zip(features, self.context(seen), strict=True)
+        ]
+        two = decode_step(decoder, run(self.second, joined), model, [not is_held for is_held in held])
+        parts = zip((one.y, one.scale, one.index, one.mean), (two.y, two.scale, two.index, two.mean), strict=True)
+        merged = [[a if is_held else b for a, b, is_held in zip(*part, held, strict=True)] for part in parts]
+        return Latents(*merged, one.escaped + two.escaped)
+
+
+def run(layers: list[Layer], a: Grid) -> Grid:
+    for layer in layers:
+        a = layer(a)
+    return a
 
 
 # --- 8.4 The synthesis, in floats of 64 bits -----------------------------------------------------------------------
@@ -623,43 +732,59 @@ def lrelu(place: list[float]) -> list[float]:
     return [value if value >= 0 else value / 10 for value in place]
 
 
+def sizes(model: Model) -> tuple[int, int, int, int]:
+    """8.3: K of the banks, blocks of g_s, channels inside a block, channels of the filter."""
+    if model.family == "residual-dct":
+        return 16, 4, 2 * model.m, 32
+    kernel = model.shape("g_s.bank.weight")[-1]
+    require(kernel % 2 == 0 and 16 <= kernel <= 48, "the kernel of the bank", UNSUPPORTED)
+    depth = 0
+    while model.has(f"g_s.blocks.{depth}.depthwise.weight"):
+        depth += 1
+    require(1 <= depth <= 64, "the number of blocks", UNSUPPORTED)
+    hidden, width = model.length("g_s.blocks.0.expand.bias"), model.length("g_s.filter.0.bias")
+    require(min(hidden, width) >= 1, "a layer without channels", UNSUPPORTED)
+    return kernel, depth, hidden, width
+
+
 class Synthesis:
     """The networks behind y_hat."""
 
     def __init__(self, model: Model) -> None:
         self.model = model
+        kernel, depth, hidden, width = sizes(model)
         m = model.m
-        self.blocks = [self._block(f"g_s.blocks.{i}", m) for i in range(4)]
-        channels = (12, 32, 32)
-        self.filter = [self._kernel(f"g_s.filter.{i}", channels[i], Shape(3, 1, 1)) for i in range(3)]
-        bank = model.tensor("g_s.bank.weight", "F32")  # [m][c][u][v]
-        self.bank = [bank[place :: 3 * 256] for place in range(3 * 256)]
-        self.bank_bias = model.tensor("g_s.bank.bias", "F32")
+        self.blocks = [self._block(f"g_s.blocks.{i}", m, hidden) for i in range(depth)]
+        channels = (12, width, width, 12)
+        self.filter = [self._kernel(f"g_s.filter.{i}", channels[i + 1], channels[i], Shape(3, 1, 1)) for i in range(3)]
+        size = kernel * kernel
+        bank = model.tensor("g_s.bank.weight", "F32", m, 3, kernel, kernel)  # [m][c][u][v]
+        swapped = [bank[(3 * i + c) * size + place] for c in range(3) for i in range(m) for place in range(size)]
+        bias = [0.5 + b for b in model.tensor("g_s.bank.bias", "F32", 3)]
+        self.bank = Kernel(swapped, bias, m, Shape(kernel, 16, (kernel - 16) // 2, 0))
 
-    def _kernel(self, name: str, inputs: int, shape: Shape) -> Kernel:
-        weight, bias = self.model.tensor(f"{name}.weight", "F16"), self.model.tensor(f"{name}.bias", "F32")
-        return Kernel(weight, bias, inputs, shape)
+    def _kernel(self, name: str, outputs: int, inputs: int, shape: Shape) -> Kernel:
+        weight = self.model.tensor(f"{name}.weight", "F16", outputs, inputs, shape.k, shape.k)
+        return Kernel(weight, self.model.tensor(f"{name}.bias", "F32", outputs), inputs, shape)
 
-    def _block(self, name: str, m: int) -> tuple[list[Kernel], Kernel, Kernel]:
-        weight = self.model.tensor(f"{name}.depthwise.weight", "F16")
-        bias = self.model.tensor(f"{name}.depthwise.bias", "F32")
-        depthwise = [Kernel(weight[25 * c : 25 * c + 25], [bias[c]], 1, Shape(5, 1, 2)) for c in range(m)]
-        return depthwise, self._kernel(f"{name}.expand", m, Shape(1)), self._kernel(f"{name}.project", 2 * m, Shape(1))
+    def _block(self, name: str, m: int, hidden: int) -> tuple[Depthwise, Kernel, Kernel]:
+        weight = self.model.tensor(f"{name}.depthwise.weight", "F16", m, 1, 5, 5)
+        depthwise = Depthwise(weight, self.model.tensor(f"{name}.depthwise.bias", "F32", m), Shape(5, 1, 2))
+        expand = self._kernel(f"{name}.expand", hidden, m, POINT)
+        return depthwise, expand, self._kernel(f"{name}.project", m, hidden, POINT)
 
     def __call__(self, y_hat: RealGrid, quality: int) -> RealGrid:
         """x: three channels, 16 rows and columns for each of y_hat. quality: in thousandths."""
         gain = self.gain(quality / 1000)
         a = [[list(map(mul, gain, place)) for place in line] for line in y_hat]
         for depthwise, expand, project in self.blocks:
-            planes = [kernel([[[place[c]] for place in line] for line in a]) for c, kernel in enumerate(depthwise)]
-            d = [[[plane[r][q][0] for plane in planes] for q in range(len(a[0]))] for r in range(len(a))]
-            e = [[lrelu(place) for place in line] for line in expand(d)]
+            e = [[lrelu(place) for place in line] for line in expand(depthwise(a))]
             f = project(e)
             a = [
                 [list(map(sum, zip(*pair, strict=True))) for pair in zip(*two, strict=True)]
                 for two in zip(a, f, strict=True)
             ]
-        return self.filtered(self.banked(a))
+        return self.filtered(self.bank(a))
 
     def gain(self, quality: float) -> list[float]:
         rows, m = self.model.rows, self.model.m
@@ -667,19 +792,6 @@ class Synthesis:
         t = quality - j
         low, high = (self.model.gain_inverse[row * m : (row + 1) * m] for row in (j - 1, j))  # rows j and j + 1 from 1
         return [math.exp((1 - t) * a + t * b) for a, b in zip(low, high, strict=True)]
-
-    def banked(self, a: RealGrid) -> RealGrid:
-        """x0"""
-        blocks = [[[sum(map(mul, weights, place)) for weights in self.bank] for place in line] for line in a]
-        return [
-            [
-                [0.5 + self.bank_bias[c] + block[256 * c + 16 * u + v] for c in range(3)]
-                for block in line
-                for v in range(16)
-            ]
-            for line in blocks
-            for u in range(16)
-        ]
 
     def filtered(self, x0: RealGrid) -> RealGrid:
         """x"""

@@ -14,13 +14,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import slow_decoder as slow
+import torch
 
 import twcodec
+from twcodec.codec.codec import Codec
 from twcodec.codec.settings import Settings
 from twcodec.container import Container
 from twcodec.errors import CorruptError
 from twcodec.exact.coder import check_finished, new_decoder
+from twcodec.exact.layers import DepthwiseLayer
 from twcodec.imaging.picture import Picture
+from twcodec.models import file as model_file
+from twcodec.models.model import Model
 from twcodec.transforms import BY_NAME
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -81,22 +86,44 @@ def test_the_draws_are_those_of_5_2_here_and_in_twcodec():
         assert [member.turn, member.dy, member.dx] == expected
 
 
-def test_the_known_answer_is_the_one_of_6_8():
-    def integers(seed: int, count: int, limit: int) -> list[int]:
-        state, out = seed, []
-        for _ in range(count):
-            state = (state * 6364136223846793005 + 1442695040888963407) % 2**64
-            out.append((((state >> 32) * (2 * limit - 1)) >> 32) - limit + 1)
-        return out
+def generated(seed: int, count: int, limit: int) -> list[int]:
+    """6.8"""
+    state, out = seed, []
+    for _ in range(count):
+        state = (state * 6364136223846793005 + 1442695040888963407) % 2**64
+        out.append((((state >> 32) * (2 * limit - 1)) >> 32) - limit + 1)
+    return out
 
-    first = slow.Kernel(integers(2, 12 * 8 * 25, 2**15), integers(3, 12, 2**30), 8, slow.Shape(5, 2, 2, 1))
-    second = slow.Kernel(integers(4, 6 * 12 * 9, 2**15), integers(5, 6, 2**30), 12, slow.Shape(3, 1, 1))
-    out = slow.to_grid(integers(1, 8 * 5 * 7, 2**20), 8, 5, 7)
+
+def test_the_known_answer_is_the_one_of_6_8():
+    first = slow.Kernel(generated(2, 12 * 8 * 25, 2**15), generated(3, 12, 2**30), 8, slow.Shape(5, 2, 2, 1))
+    second = slow.Kernel(generated(4, 6 * 12 * 9, 2**15), generated(5, 6, 2**30), 12, slow.Shape(3, 1, 1))
+    out = slow.to_grid(generated(1, 8 * 5 * 7, 2**20), 8, 5, 7)
     for kernel, shift in ((first, range(10, 22)), (second, range(14, 20))):
         out = slow.Layer(kernel, list(shift), activation=True)(out)
     assert (len(out[0][0]), len(out), len(out[0])) == (6, 10, 14)
     answer = crc_of_four_bytes(out)
-    assert f"{answer} ({answer:08X})" in section("### 6.8 Known answer").replace("\n", " ")
+    assert f"14 integers in raster order, each as 4 bytes big-endian in two's complement, is {written(answer)}" in KNOWN
+
+
+def test_the_known_answer_of_the_depthwise_layer_is_the_one_of_6_8_here_and_in_twcodec():
+    a = slow.to_grid(generated(1, 8 * 5 * 7, 2**20), 8, 5, 7)
+    seen = [[place + [abs(value) for value in place] for place in line] for line in a]
+    weight, bias, shift = generated(6, 16 * 9, 2**15), generated(7, 16, 2**30), list(range(10, 26))
+    out = slow.Layer(slow.Depthwise(weight, bias, slow.Shape(3, 1, 1)), shift, activation=False)(seen)
+    answer = crc_of_four_bytes(out)
+    assert f"CRC-32 of its output, 16 x 5 x 7 integers written in the same way, is {written(answer)}" in KNOWN
+    kernel = np.array(weight, np.int16).reshape(16, 1, 3, 3)
+    layer = DepthwiseLayer(kernel, np.array(bias), np.array(shift, np.int32))
+    half = torch.tensor(slow.raster(a), dtype=torch.float64).view(8, 5, 7)
+    assert layer(torch.cat([half, half.abs()])).flatten().tolist() == slow.raster(out)
+
+
+KNOWN = " ".join(section("### 6.8 Known answer").split())
+
+
+def written(crc: int) -> str:
+    return f"{crc} ({crc:08X})"
 
 
 def crc_of_four_bytes(grid: slow.Grid) -> int:
@@ -111,6 +138,18 @@ def test_the_embedded_default_is_the_model_of_8_1(model):
     assert facts.groups() == tuple(str(fact) for fact in found)
     floor = re.search(r"For the embedded `default-1` S is about ([\d.]+),", TEXT).group(1)
     assert f"{model.floor:.2f}" == floor
+
+
+def test_tensors_that_the_text_does_not_name_are_ignored(codec, crop):
+    """8.1, in the family residual-dct: a fifth block is none of its tensors."""
+    parsed = model_file.parse(MODEL.read_bytes())
+    fifth = {k.replace("blocks.3.", "blocks.4."): v for k, v in parsed.tensors.items() if "blocks.3." in k}
+    data = model_file.build({**parsed.tensors, **fifth, "training.x": np.zeros(3, np.float32)}, parsed.metadata)
+    assert len(slow.Model(data).synthesis.blocks) == 4
+    more = Codec(Model(data, "more", torch.device("cpu")))
+    settings = Settings(4, 1, "never")
+    encoded = [one.encode_picture(crop(16, 40), settings)[0] for one in (codec, more)]
+    assert np.array_equal(codec.decode(encoded[0]), more.decode(encoded[1]))
 
 
 def test_z_hat_cannot_leave_the_range_of_activations():

@@ -52,6 +52,13 @@ def convolve_transposed(a, weight, bias, shift, stride, padding, output_padding)
     return [[[requantise(v, shift[o]) for v in row] for row in plane] for o, plane in enumerate(acc)]
 
 
+def convolve_depthwise(a, weight, bias, shift):
+    """As `convolve`, for weight[channel][0][ky][kx] on that channel alone; stride 1, the size stays."""
+    half = len(weight[0][0]) // 2
+    planes = zip(a, weight, bias, shift, strict=True)
+    return [convolve([plane], [kernel], [b], [s], 1, half)[0] for plane, kernel, b, s in planes]
+
+
 class RangeDecoder:
     """Range decoding with a 64-bit state, 32-bit words and 24-bit probabilities."""
 

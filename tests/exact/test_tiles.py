@@ -2,7 +2,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from twcodec.exact import hyperprior
+import twcodec
+from twcodec.exact import hyperprior, two_step
 from twcodec.exact.tiles import tiled
 
 
@@ -35,25 +36,41 @@ def test_tiles_scale_up_and_down():
     assert torch.equal(up, x.repeat_interleave(4, 1).repeat_interleave(4, 2))
 
 
+def test_a_network_may_take_several_inputs():
+    a, b = torch.rand(3, 40, 50), torch.rand(2, 40, 50)
+    weight = torch.rand(4, 5, 3, 3)
+
+    def network(a, b):
+        return functional.conv2d(torch.cat([a, b])[None], weight, padding=1)[0]
+
+    assert torch.allclose(tiled(network, (a, b), 16, 1), network(a, b), atol=1e-5)
+
+
+@pytest.fixture(params=["default", "default-1"])
+def codec(request):
+    return twcodec.open_codec(request.param, device="cpu")
+
+
 def test_symbols_do_not_depend_on_the_tiles(codec, crop, monkeypatch):
     from twcodec.codec.settings import Settings
 
     data = codec.encode_picture(crop(300, 420), Settings(5, transform="never"))[0]
     whole = codec.decode_symbols(data)
-    monkeypatch.setattr(hyperprior, "_TILE", 2)
+    monkeypatch.setattr(hyperprior, "TILE", 2)
+    monkeypatch.setattr(two_step, "TILE", 2)
     tiles = codec.decode_symbols(data)
     assert torch.equal(whole.y, tiles.y)
     assert torch.equal(whole.levels, tiles.levels)
 
 
 def test_pixels_and_latents_on_tiles_differ_in_the_last_bits_only(codec, crop, monkeypatch):
-    from twcodec.models import residual_dct
+    from twcodec.models import block_transform
 
     family = codec.model.family
     x = torch.from_numpy(crop(320, 256).samples).permute(2, 0, 1).float() / 255
     with torch.inference_mode():
         y = family.g_a(x, 4.0)
         x_hat = family.g_s(y, 4.0)
-        monkeypatch.setattr(residual_dct, "_TILE", 4)
+        monkeypatch.setattr(block_transform, "_TILE", 4)
         assert (family.g_a(x, 4.0) - y).abs().max() < 1e-4
         assert (family.g_s(y, 4.0) - x_hat).abs().max() < 1e-5

@@ -27,19 +27,27 @@ class Rounding:
         """rate_weight: 0 to 2; 1 is the theory's, and what pays in practice is a little less."""
         self._offset: Tensor | None = None
         if rate_weight > 0:
-            self._offset = torch.from_numpy(_offsets(tables, rate_weight)).to(device)
+            self._offset = torch.from_numpy(_offsets(tables, rate_weight).ravel()).to(device)
 
     def __call__(self, residual: Tensor, levels: Tensor) -> Tensor:
         """residual: y - mean, (M, h, w) floats; levels: the table of each. Returns symbols as float32."""
         symbols = residual.round()
         if self._offset is not None:
-            magnitude = residual.abs()
-            whole = symbols.abs()
-            steps = whole.clamp(0, _OFFSETS).long()
-            needed = self._offset.view(-1)[levels.long() * (_OFFSETS + 1) + steps]
-            symbols = torch.where(magnitude - whole < needed - 0.5, symbols - symbols.sign(), symbols)
+            parts = (torch.split(t.reshape(-1), _PART) for t in (residual, levels, symbols))
+            for r, level, s in zip(*parts, strict=True):
+                self._lean(r, level, s, self._offset)
         return symbols.nan_to_num_(0).clamp_(-SYMBOL_LIMIT, SYMBOL_LIMIT)
 
+    @staticmethod
+    def _lean(residual: Tensor, levels: Tensor, symbols: Tensor, offset: Tensor) -> None:
+        """Take one off the magnitude of symbols that are not worth it, in place."""
+        whole = symbols.abs()
+        needed = offset[levels.int() * (_OFFSETS + 1) + whole.clamp(max=_OFFSETS).nan_to_num_(0).int()]
+        symbols.sub_(symbols.sign() * (residual.abs() - whole < needed - 0.5))
+
+
+_PART = 1 << 20
+"""Symbols that are rounded at a time: bounds the memory for temporary values."""
 
 _OFFSETS = 2
 """Symbols 1 and 2 have an offset of their own; further out that of 2 holds."""

@@ -11,20 +11,24 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def tiled(network: Callable[[Tensor], Tensor], x: Tensor, side: int, halo: int, up: int = 1, down: int = 1) -> Tensor:
+def tiled(
+    network: Callable[..., Tensor], x: Tensor | tuple[Tensor, ...], side: int, halo: int, up: int = 1, down: int = 1
+) -> Tensor:
     """network(x), computed on tiles of side x side positions that see `halo` more on every side.
 
-    x: (C, H, W). network: local, with zero padding at its borders, from (C, h, w) to (O, h up / down, w up / down);
-    `halo` is at least its reach in positions of x. side and halo are multiples of down. Integers come out identical,
-    floats but for the last bits that a library may change with the size.
+    x: (C, H, W), or several of one height and width, for a network that takes several. network: local, with zero
+    padding at its borders, from (C, h, w) to (O, h up / down, w up / down); `halo` is at least its reach in positions
+    of x. side and halo are multiples of down. Integers come out identical, floats but for the last bits that a library
+    may change with the size.
     """
-    height, width = x.shape[-2:]
+    inputs = x if isinstance(x, tuple) else (x,)
+    height, width = inputs[0].shape[-2:]
     if height <= side and width <= side:
-        return network(x)
+        return network(*inputs)
     whole: Tensor | None = None
     for rows, seen_rows in _spans(height, side, halo):
         for columns, seen_columns in _spans(width, side, halo):
-            out = network(x[:, seen_rows, seen_columns])
+            out = network(*(part[:, seen_rows, seen_columns] for part in inputs))
             if whole is None:
                 whole = out.new_empty((out.shape[0], height * up // down, width * up // down))
             inner = out[:, _scaled(rows, seen_rows.start, up, down), _scaled(columns, seen_columns.start, up, down)]

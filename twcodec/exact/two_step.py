@@ -49,18 +49,18 @@ class TwoStepHyperprior(Hyperprior):
         levels, means = self._levels_and_means(tiled(chain(self._first), features, TILE * STRIDE, 0))
         part = torch.from_numpy(_first_step(tuple(levels.shape))).to(levels.device)
         y = resolve(levels, means, part) * part
-        known = saturate((y.double() + means).mul_(ONE)).float() * part
-        parameters = tiled(self._given, torch.cat([features, known]), TILE * STRIDE, 1)
+        # float32 rounds sums only from 2^24 on, and those are saturated
+        known = saturate((y + means).mul_(ONE)).mul_(part)
+        parameters = tiled(self._given, (features, known), TILE * STRIDE, 1)
         second_levels, second_means = self._levels_and_means(parameters)
         levels, means = torch.where(part, levels, second_levels), torch.where(part, means, second_means)
         y = torch.where(part, y, resolve(levels, means, ~part))
         return levels, y, y + means
 
-    def _given(self, features_and_known: Tensor) -> Tensor:
-        """The second step's scales and means: (F + M, h, w) to (2 M, h, w)."""
-        channels = len(features_and_known) - len(self._context) // 2
-        features, known = features_and_known[:channels], features_and_known[channels:].double()
-        context = self._context(torch.cat([known, known.abs()]))
+    def _given(self, features: Tensor, known: Tensor) -> Tensor:
+        """The second step's scales and means: (F, h, w) and (M, h, w) to (2 M, h, w)."""
+        wide = known.double()
+        context = self._context(torch.cat([wide, wide.abs()]))
         return chain(self._second)(torch.cat([features.double(), context]))
 
     def _parts(self, shape: tuple[int, ...]) -> tuple[NDArray[np.bool_], ...]:

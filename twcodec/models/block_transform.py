@@ -43,7 +43,7 @@ class BlockTransform:
         self.m = rows.shape[1]
         if min(self.n, self.m) < 1 or len(rows) < 2:
             raise UnsupportedError("the model file has no channels, or fewer than two quality rows")
-        self.depth = {side: _count(file, side) for side in ("g_a", "g_s")}
+        self.depth = self._depth(file)
         found = {name: file.tensor(name, *wanted) for name, wanted in self._layout(file).items()}
         if len(found["gain.log"]) != len(found["gain.log_inverse"]):
             raise UnsupportedError("the model file's gains do not match")
@@ -51,12 +51,19 @@ class BlockTransform:
         self._log_gain, self._log_inverse = self._w["gain.log"], self._w["gain.log_inverse"]
         self._lap = (self._w["g_s.bank.weight"].shape[-1] - BLOCK) // 2
 
+    def _depth(self, file: ModelFile) -> dict[str, int]:
+        """Residual blocks on each side."""
+        return {side: _count(file, side) for side in ("g_a", "g_s")}
+
     def _layout(self, file: ModelFile) -> Layout:
+        """The tensors that the file must hold."""
         kernel = file.tensor("g_s.bank.weight", (None, 3, None, None), "float32").shape[-1]
         if kernel % 2 or not BLOCK <= kernel <= 3 * BLOCK:
             raise UnsupportedError(f"the model file's bank has a kernel of {kernel}; {BLOCK} to {3 * BLOCK} is known")
         hidden = file.tensor("g_s.blocks.0.expand.bias", (None,), "float32").shape[0]
         width = file.tensor("g_s.filter.0.bias", (None,), "float32").shape[0]
+        if min(hidden, width) < 1:
+            raise UnsupportedError("the model file's blocks or filter have no channels inside")
         return layout(self.n, self.m, kernel, hidden, width, self.depth)
 
     @property

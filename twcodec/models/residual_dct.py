@@ -42,6 +42,9 @@ class ResidualDCT(BlockTransform):
         channels = (self.n, self.n, self.n * 3 // 2, 2 * self.m)
         self.entropy = mean_scale.from_file(file, H_S, channels, device)
 
+    def _depth(self, file: ModelFile) -> dict[str, int]:
+        return _DEPTH
+
     def _layout(self, file: ModelFile) -> Layout:
         return _layout(self.n, self.m)
 

@@ -1,0 +1,334 @@
+"""Context in two steps: its depthwise layer, the round trip, what does not change the integers, and rounding."""
+
+import itertools
+import math
+
+import numpy as np
+import plain
+import pytest
+import torch
+
+from twcodec.errors import CorruptError, UnsupportedError
+from twcodec.exact import hyperprior, two_step
+from twcodec.exact.arithmetic import EXACT_LIMIT, ONE, SATURATION
+from twcodec.exact.layers import DepthwiseLayer, Geometry, Layer, bound, quantise_weights
+from twcodec.exact.rounding import Rounding
+from twcodec.exact.tables import SYMBOL_LIMIT, Tables, table_from_probabilities
+from twcodec.exact.two_step import TwoStepHyperprior
+
+CPU = torch.device("cpu")
+N, M, FEATURES, HIDDEN = 4, 6, 5, 8
+SIZES = [(1, 1), (1, 2), (4, 4), (5, 9), (37, 22)]
+LOG_SCALES = np.linspace(-2, 3, 21)
+UP, POINT = Geometry(5, 2, 2, transposed=True, output_padding=1), Geometry(1)
+
+
+# --- The depthwise layer ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kernel", [1, 3, 5])
+@pytest.mark.parametrize("size", [(1, 1), (2, 3), (5, 4)])
+def test_the_depthwise_layer_agrees_with_plain_integers(kernel, size):
+    rng = np.random.default_rng(kernel + size[0])
+    weight = rng.integers(-32768, 32768, (7, 1, kernel, kernel)).astype(np.int16)
+    bias, shift = rng.integers(-(1 << 30), 1 << 30, 7), np.array([0, 5, 14, 17, 20, 25, 40], np.int32)
+    a = rng.integers(1 - SATURATION, SATURATION, (7, *size))
+    out = DepthwiseLayer(weight, bias, shift)(torch.from_numpy(a).double())
+    assert out.tolist() == plain.convolve_depthwise(a.tolist(), weight.tolist(), bias.tolist(), shift.tolist())
+
+
+def test_it_is_a_convolution_whose_kernels_are_0_between_channels():
+    rng = np.random.default_rng(2)
+    weight = rng.integers(-32767, 32768, (5, 1, 3, 3)).astype(np.int16)
+    bias, shift = rng.integers(-(1 << 30), 1 << 30, 5), np.full(5, 16, np.int32)
+    full = np.zeros((5, 5, 3, 3), np.int16)
+    full[np.arange(5), np.arange(5)] = weight[:, 0]
+    a = torch.from_numpy(rng.integers(1 - SATURATION, SATURATION, (5, 8, 6))).double()
+    whole = Layer(full, bias, shift, Geometry(3, 1, 1), activation=False)
+    assert torch.equal(DepthwiseLayer(weight, bias, shift)(a), whole(a))
+
+
+@pytest.mark.parametrize(
+    ("bias", "shift"),
+    [(EXACT_LIMIT, 14), (-EXACT_LIMIT, 14), (EXACT_LIMIT - 9 * 32767 * SATURATION, 14), (0, -1), (0, 41)],
+)
+def test_a_depthwise_layer_that_could_leave_53_bits_is_refused(bias, shift):
+    weight = np.full((3, 1, 3, 3), -32767, np.int16)
+    one = np.array([0, bias, 0]), np.array([14, shift, 14], np.int32)
+    with pytest.raises(UnsupportedError, match="53 bits"):
+        DepthwiseLayer(weight, *one)
+
+
+def test_the_largest_depthwise_layer_is_accepted():
+    weight = np.full((1, 1, 3, 3), -32767, np.int16)
+    bias = np.array([EXACT_LIMIT - 9 * 32767 * SATURATION - 1])
+    assert bound(weight, bias) == EXACT_LIMIT - 1
+    DepthwiseLayer(weight, bias, np.array([40], np.int32))
+
+
+# --- A random hyperprior ----------------------------------------------------------------------------------------------
+
+
+def table(scale: float) -> tuple[int, np.ndarray]:
+    """Of a Laplacian, cut so early that symbols escape."""
+    reach = math.ceil(2 * scale) + 1
+    edges = np.arange(-reach - 0.5, reach + 1)
+    below = np.where(edges < 0, np.exp(-np.abs(edges) / scale) / 2, 1 - np.exp(-np.abs(edges) / scale) / 2)
+    return table_from_probabilities(-reach, np.diff(below))
+
+
+Y_TABLES = Tables.pack([table(math.exp(s)) for s in LOG_SCALES])
+Z_TABLES = Tables.pack([table(2.0 + c) for c in range(N)])
+THRESHOLDS = np.floor((LOG_SCALES[1:] + LOG_SCALES[:-1]) / 2 * ONE + 0.5).astype(np.int32)
+
+
+def made(seed: int = 1, rate_weight: float = 0.6) -> TwoStepHyperprior:
+    """Log scales around -2 .. 3 and means around -3 .. 3, which depend on z, and in the second step on the first."""
+    rng = np.random.default_rng(seed)
+
+    def integers(*shape: int):
+        weight = rng.normal(size=shape) / np.sqrt(np.prod(shape[1:]))
+        return quantise_weights(weight, 0.3 * rng.normal(size=shape[0]))
+
+    def network(inputs: int, hidden: int) -> list[Layer]:
+        weight = rng.normal(size=(2 * M, hidden, 1, 1)) / np.sqrt(hidden)
+        bias = np.concatenate([rng.uniform(-2, 3, M), rng.uniform(-3, 3, M)])
+        last = Layer(*quantise_weights(weight, bias), POINT, activation=False)
+        return [Layer(*integers(hidden, inputs, 1, 1), POINT, activation=True), last]
+
+    return TwoStepHyperprior(
+        [Layer(*integers(N, N, 5, 5), UP, True), Layer(*integers(FEATURES, N, 5, 5), UP, True)],
+        network(FEATURES, HIDDEN),
+        DepthwiseLayer(*integers(2 * M, 1, 3, 3)),
+        network(FEATURES + 2 * M, HIDDEN + 1),
+        Y_TABLES,
+        Z_TABLES,
+        THRESHOLDS,
+        np.array([-300, 0, 5, 2000], np.int32),
+        rate_weight,
+        CPU,
+    )
+
+
+def latents(height: int, width: int, seed: int = 3) -> tuple[torch.Tensor, torch.Tensor]:
+    """y and z, with a few values that no table reaches."""
+    generator = torch.Generator().manual_seed(seed)
+    y = 6 * torch.randn(M, height, width, generator=generator)
+    z = 3 * torch.randn(N, -(-height // 4), -(-width // 4), generator=generator)
+    y.view(-1)[:: max(7, y.numel() // 20)] *= 300
+    return y, z
+
+
+def same(a: hyperprior.Symbols, b: hyperprior.Symbols) -> bool:
+    return all(torch.equal(getattr(a, part), getattr(b, part)) for part in ("y", "z", "levels", "y_hat"))
+
+
+@pytest.fixture(scope="module")
+def entropy():
+    return made()
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_what_was_coded_comes_back(entropy, size):
+    symbols = entropy.quantise(*latents(*size))
+    payload = entropy.encode(symbols)
+    assert same(entropy.decode(payload, *size), symbols)
+    assert entropy.verify(payload, symbols)
+
+
+def test_both_steps_are_busy(entropy):
+    """Or the tests here would mean little."""
+    symbols = entropy.quantise(*latents(37, 22))
+    means = symbols.y_hat - symbols.y
+    parts = entropy._parts(tuple(symbols.y.shape))
+    for part in map(torch.from_numpy, parts):
+        assert len(symbols.levels[part].unique()) > 8
+        assert means[part].std() > 1
+        assert (symbols.y[part] != 0).float().mean() > 0.5
+    assert (parts[0] ^ parts[1]).all()
+
+
+def test_steps_are_a_checkerboard_that_changes_its_colour_from_channel_to_channel(entropy):
+    first, second = entropy._parts((2, 3, 4))
+    assert first.astype(int).tolist() == [
+        [[1, 0, 1, 0], [0, 1, 0, 1], [1, 0, 1, 0]],
+        [[0, 1, 0, 1], [1, 0, 1, 0], [0, 1, 0, 1]],
+    ]
+    assert (first ^ second).all()
+
+
+def test_the_first_step_does_not_depend_on_y_and_the_second_does(entropy):
+    y, z = latents(12, 10)
+    first = torch.from_numpy(entropy._parts(tuple(y.shape))[0])
+    a, b = entropy.quantise(y, z), entropy.quantise(torch.where(first, y + 3, y), z)
+    assert torch.equal(a.levels[first], b.levels[first])
+    assert not torch.equal(a.levels[~first], b.levels[~first])
+    c = entropy.quantise(torch.where(first, y, y + 3), z)
+    assert torch.equal(a.levels, c.levels)
+
+
+def test_the_context_of_a_position_is_what_lies_beside_it(entropy):
+    """y at (c, r, q) changes the second step's parameters at most one row and one column away."""
+    y, z = latents(9, 9)
+    moved = y.clone()
+    moved[0, 4, 4] += 40
+    a, b = entropy.quantise(y, z), entropy.quantise(moved, z)
+    changed = ((a.levels != b.levels) | ((a.y_hat - a.y) != (b.y_hat - b.y))).any(0)
+    rows, columns = (axis.tolist() for axis in torch.where(changed))
+    assert rows
+    assert {min(rows), max(rows), min(columns), max(columns)} <= {3, 4, 5}
+
+
+def test_steps_in_plain_integers(entropy):
+    """The second step's parameters once more from its layers, one call each, without tiles."""
+    y, z = latents(6, 7)
+    symbols = entropy.quantise(y, z)
+    features = z_hat = entropy._z_hat(symbols.z.double())
+    for layer in entropy._h_s:
+        features = layer(features)
+    features = features[:, :6, :7]
+    first = torch.from_numpy(entropy._parts(tuple(y.shape))[0])
+    scales, means = entropy._first[1](entropy._first[0](features)).chunk(2)
+    known = torch.where(first, (ONE * symbols.y + means).clamp(1 - SATURATION, SATURATION - 1), 0)
+    context = entropy._context(torch.cat([known, known.abs()]))
+    given = entropy._second[1](entropy._second[0](torch.cat([features, context])))
+    scales, means = torch.where(first, scales, given[:M]), torch.where(first, means, given[M:])
+    assert z_hat.shape == (N, 2, 2)
+    assert torch.equal(symbols.y_hat, (symbols.y + means / ONE).float())
+    levels = (scales[..., None] >= torch.from_numpy(THRESHOLDS)).sum(-1)
+    assert torch.equal(symbols.levels.long(), levels)
+
+
+def test_the_estimate_is_the_coded_length(entropy):
+    for size in ((5, 9), (37, 22), (80, 64)):
+        symbols = entropy.quantise(*latents(*size))
+        written = 8 * len(entropy.encode(symbols))
+        assert abs(float(entropy.bits(symbols)) - written) <= 64 + 0.001 * written
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_integers_do_not_depend_on_threads(entropy, threads):
+    y, z = latents(37, 22)
+    expected = entropy.quantise(y, z)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        found = entropy.quantise(y, z)
+        decoded = entropy.decode(entropy.encode(found), 37, 22)
+    finally:
+        torch.set_num_threads(before)
+    assert same(found, expected)
+    assert same(decoded, expected)
+
+
+@pytest.mark.parametrize("side", [1, 2, 3])
+def test_integers_do_not_depend_on_tiles(entropy, monkeypatch, side):
+    """A tile is 4 to 12 latents wide here, so there are many, and the context reaches over their edges."""
+    expected = entropy.quantise(*latents(37, 22))
+    calls = []
+    chain = two_step.chain
+    monkeypatch.setattr(two_step, "chain", lambda layers: calls.append(len(layers)) or chain(layers))
+    monkeypatch.setattr(two_step, "TILE", side)
+    monkeypatch.setattr(hyperprior, "TILE", side)
+    found = entropy.quantise(*latents(37, 22))
+    assert len(calls) > 2 + 2  # `_given` ran on many tiles
+    assert same(found, expected)
+    assert same(entropy.decode(entropy.encode(found), 37, 22), expected)
+
+
+def test_a_context_that_is_seen_without_its_edge_shows(entropy, monkeypatch):
+    """The test above would find a halo that is too small."""
+    expected = entropy.quantise(*latents(37, 22))
+    tiled = two_step.tiled
+    monkeypatch.setattr(two_step, "TILE", 2)
+    monkeypatch.setattr(two_step, "tiled", lambda f, x, side, halo, **how: tiled(f, x, side, max(0, halo - 1), **how))
+    assert not same(entropy.quantise(*latents(37, 22)), expected)
+
+
+def test_latents_that_are_not_numbers_or_huge_are_coded_as_something(entropy):
+    y, z = latents(5, 9)
+    y.view(-1)[::3] = float("nan")
+    y.view(-1)[1::5] = float("inf")
+    y.view(-1)[2::7] = -1e30
+    z.view(-1)[::2] = float("nan")
+    z.view(-1)[1::4] = -float("inf")
+    symbols = entropy.quantise(y, z)
+    assert symbols.y.abs().max() <= SYMBOL_LIMIT
+    assert same(entropy.decode(entropy.encode(symbols), 5, 9), symbols)
+
+
+def test_damaged_payloads_decode_to_something_or_are_called_corrupt(entropy):
+    payload = entropy.encode(entropy.quantise(*latents(5, 9)))
+    rng = np.random.default_rng(1)
+    for _ in range(40):
+        broken = bytearray(payload)
+        broken[int(rng.integers(len(payload)))] ^= 1 << int(rng.integers(8))
+        try:
+            assert entropy.decode(bytes(broken), 5, 9).y.abs().max() <= SYMBOL_LIMIT
+        except CorruptError:
+            continue
+
+
+# --- Rounding ---------------------------------------------------------------------------------------------------------
+
+
+def residuals() -> tuple[torch.Tensor, torch.Tensor]:
+    """Every magnitude up to 9 in small steps, exact halves among them, under every table."""
+    values = torch.arange(-9 * 64, 9 * 64 + 1, dtype=torch.float32) / 64
+    levels = torch.arange(len(Y_TABLES)).repeat_interleave(len(values)).view(len(Y_TABLES), -1, 1).to(torch.uint8)
+    return values.repeat(len(Y_TABLES)).view(levels.shape), levels
+
+
+def test_a_rate_weight_of_0_is_plain_rounding():
+    residual, levels = residuals()
+    assert torch.equal(Rounding(Y_TABLES, 0.0, CPU)(residual, levels), residual.round())
+
+
+@pytest.mark.parametrize("rate_weight", [0.1, 0.6, 2.0])
+def test_magnitudes_never_grow_and_shrink_by_1_at_most(rate_weight):
+    residual, levels = residuals()
+    symbols, plainly = Rounding(Y_TABLES, rate_weight, CPU)(residual, levels), residual.round()
+    shrunk = plainly.abs() - symbols.abs()
+    assert set(shrunk.unique().tolist()) == {0, 1}
+    assert (symbols * plainly >= 0).all()
+    assert ((residual - symbols).abs() <= 1 - 0.04).all()  # LARGEST_OFFSET is 0.45
+
+
+def test_a_larger_rate_weight_shrinks_more_and_never_less():
+    residual, levels = residuals()
+    found = [Rounding(Y_TABLES, weight, CPU)(residual, levels).abs() for weight in (0, 0.3, 0.6, 1.2)]
+    for less, more in itertools.pairwise(found):
+        assert (more <= less).all()
+        assert more.sum() < less.sum()
+
+
+def test_rounding_is_8_5_of_the_format():
+    """The formula of the text, one value at a time."""
+    residual, levels = residuals()
+    symbols = Rounding(Y_TABLES, 0.6, CPU)(residual, levels)
+    starts = Y_TABLES.start
+    for level in (0, 7, 20):
+        first, length = int(Y_TABLES.first[level]), int(Y_TABLES.length[level])
+        cost = Y_TABLES.cost[starts[level] : starts[level] + length].tolist()
+        for value, symbol in zip(residual[level].flatten().tolist(), symbols[level].flatten().tolist(), strict=True):
+            d = abs(value)
+            k = round(d)
+            j = min(k, 2)
+            t = min(max(0.6 * math.log(2) / 12 * (bits(cost, first, j) - bits(cost, first, j - 1)), 0), 0.45)
+            magnitude = k - 1 if k > 0 and d - k < t - 0.5 else k
+            assert symbol == math.copysign(magnitude, value), (level, value)
+
+
+def bits(cost: list[float], first: int, k: int) -> float:
+    """The mean of what k and -k cost; the last entry is the escape."""
+    return sum(cost[s - first] if 0 <= s - first < len(cost) - 1 else cost[-1] for s in (k, -k)) / 2
+
+
+@pytest.mark.parametrize("rate_weight", [0.0, 0.6, 2.0])
+def test_what_is_no_number_or_beyond_the_limit_stays_within_it(rate_weight):
+    nan, inf = float("nan"), float("inf")
+    residual = torch.tensor([nan, inf, -inf, 1e30, -1e30, 32767.4, -32768.0, 40000.0])[:, None, None]
+    levels = torch.zeros(residual.shape, dtype=torch.uint8)
+    symbols = Rounding(Y_TABLES, rate_weight, CPU)(residual, levels).flatten().tolist()
+    limit = SYMBOL_LIMIT
+    assert symbols == [0, limit, -limit, limit, -limit, limit, -limit, limit]
