@@ -332,3 +332,16 @@ def test_what_is_no_number_or_beyond_the_limit_stays_within_it(rate_weight):
     symbols = Rounding(Y_TABLES, rate_weight, CPU)(residual, levels).flatten().tolist()
     limit = SYMBOL_LIMIT
     assert symbols == [0, limit, -limit, limit, -limit, limit, -limit, limit]
+
+
+@pytest.mark.parametrize(
+    "thresholds",
+    [[], [0], [-5, -3, 0, 1, 7], [-(1 << 30), -4, 9, 1 << 30], [1 << 29, 1 << 30], list(range(-50, 900, 4))],
+)
+def test_looking_up_a_level_is_counting_thresholds(thresholds):
+    limits = np.array(thresholds, np.int32)
+    lowest, by_scale = hyperprior._levels_by_scale(limits)
+    assert len(by_scale) <= 2 * SATURATION + 2
+    for scale in [*range(-60, 1000), 1 - SATURATION, SATURATION - 1]:
+        index = min(max(scale - lowest, 0), len(by_scale) - 1)
+        assert by_scale[index] == sum(t <= scale for t in thresholds), scale

