@@ -264,7 +264,7 @@ def describe(name: str, what: str, data: bytes, folder: Path) -> dict[str, Any]:
         entry["metadata"] = {kind.decode(): value.hex() for kind, value in found.metadata.items()}
     if found.text:
         entry["text"] = found.text
-    if name != "extreme":
+    if not name.endswith("extreme"):
         image = to_image(found)
         with (folder / f"{name}.png").open("xb") as file:
             image.save(file, "PNG", compress_level=9)
