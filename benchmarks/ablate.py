@@ -2,10 +2,10 @@
 
     python benchmarks/ablate.py [--minutes 4] [--threads 2] [VARIANT...]       one after the other; alone on the machine
 
-Every variant starts from ../shared/weights/default.safetensors (where it has as many channels), trains for as long on
-the same crops with the same seeds, and is evaluated on the held-out pictures: real symbols, rates under the assumed
-density. Writes benchmarks/results/ablations.json; variants that are in there already are kept. Short runs favour what
-learns fast: they say what to try, not how it ends.
+The first is "as shipped"; with other minutes the file begins anew. Every variant starts from the weights in
+../shared/weights/default.safetensors, trains for as long on the same photographs, and is evaluated on the held-out
+ones: real symbols, rates under the assumed density. Writes benchmarks/results/ablations.json; variants that are in
+there already are kept. Short runs favour what learns fast: they say what to try, not how it ends.
 """
 
 from __future__ import annotations
@@ -61,15 +61,18 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    result = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"runs": {}}
+    result = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    if result.get("minutes") != arguments.minutes:
+        result = {"minutes": arguments.minutes, "threads": arguments.threads, "runs": {}}
     result["what"] = " ".join(__doc__.split("\n\n")[2].split())
-    for name in arguments.variants:
-        if result["runs"].get(name, {}).get("minutes") == arguments.minutes:
+    base = "as shipped"
+    for name in [base, *(n for n in arguments.variants if n != base)]:
+        if name in result["runs"]:
             continue
         curve, steps = run(VARIANTS[name], arguments.minutes)
-        base = result["runs"].get("as shipped", {}).get("curve", curve)
-        found = {"minutes": arguments.minutes, "threads": arguments.threads, "steps": steps, "curve": curve}
-        result["runs"][name] = {**found, "bd_rate_percent": bd_rate(base, curve), "date": time.strftime("%Y-%m-%d")}
+        anchor = result["runs"].get(base, {}).get("curve", curve)
+        found = {"steps": steps, "curve": curve, "date": time.strftime("%Y-%m-%d")}
+        result["runs"][name] = {**found, "bd_rate_percent": bd_rate(anchor, curve)}
         print(name, result["runs"][name]["bd_rate_percent"], flush=True)
         RESULTS.write_text(json.dumps(result, indent=1) + "\n")
 

@@ -87,14 +87,19 @@ def structural(a: np.ndarray, b: np.ndarray) -> float:
     return float(ms_ssim(x, y, data_range=255))
 
 
-def bd_rate(anchor: Curve, test: Curve, metric: str = "psnr") -> float:
-    """Percent more bits that `test` takes for the quality of `anchor`: log-rate as a monotone cubic, averaged."""
+def bd_rate(anchor: Curve, test: Curve, metric: str = "psnr") -> float | None:
+    """Percent more bits that `test` takes for the quality of `anchor`: log-rate as a monotone cubic, averaged.
+
+    None where the curves share no quality.
+    """
     curves = []
     for points in (anchor, test):
         quality = [-10 * math.log10(1 - v) if metric == "msssim" else v for v in points[metric]]
         order = np.argsort(quality)
         curves.append((np.array(quality)[order], np.log(np.array(points["bpp"])[order])))
     low, high = max(c[0][0] for c in curves), min(c[0][-1] for c in curves)
+    if low >= high:
+        return None
     grid = np.linspace(low, high, 1000)
     ours, theirs = (PchipInterpolator(*c)(grid) for c in reversed(curves))
     return round(100 * (float(np.exp(np.mean(ours - theirs))) - 1), 2)
@@ -138,7 +143,8 @@ def main() -> None:
     arguments.output.write_text(text + "\n")
     for name, against in table.items():
         for other, rates in against.items():
-            print(f"{name} against {other}: BD-rate {rates['psnr']:+.1f} % (PSNR), {rates['msssim']:+.1f} % (MS-SSIM)")
+            shown = ", ".join(f"{value:+.1f} % ({metric})" for metric, value in rates.items() if value is not None)
+            print(f"{name} against {other}: BD-rate {shown or 'none: no common quality'}")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,8 @@
 # (120 MB) stays in $WORK.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-OUT=${OUT:-run-gpu} WORK=${WORK:-/tmp/twc-train-gpu} PYTHON=${PYTHON:-python3} LIMIT=${LIMIT:-0}
+OUT=$(realpath -m "${OUT:-run-gpu}") WORK=$(realpath -m "${WORK:-/tmp/twc-train-gpu}")
+PYTHON=${PYTHON:-python3} LIMIT=${LIMIT:-0}
 SHARED=${TWC_SHARED:-../shared}
 [ -d "$SHARED/data/train" ] || SHARED=shared
 export TWC_SHARED=$SHARED
@@ -27,14 +28,15 @@ fi
 keep() { for f in "$WORK"/*.safetensors "$WORK"/*.json "$WORK"/*.jsonl "$WORK"/*.png; do
     if [ -e "$f" ]; then cp "$f" "$OUT/"; fi
 done; }
-(while sleep 180; do keep; done) & copier=$!
+(while sleep 5; do [ $((SECONDS % 180)) -lt 5 ] && keep; done) > /dev/null 2>&1 & copier=$!
 trap 'kill $copier 2>/dev/null || true; keep' EXIT
 
-# Larger batches and crops than on a CPU. The training is bounded by its minutes; finishing and Kodak take about 4 more.
-if [ ! -e "$WORK/model.safetensors" ]; then
+# Larger batches than on a CPU, and larger crops as far as the photographs leave room to choose them from. The training
+# is bounded by its minutes; finishing and Kodak take about 4 more.
+if [ ! -e "$WORK/entry.json" ]; then
     status=0
-    timeout --signal=INT "$LIMIT" "$PYTHON" -m twcodec train "$SHARED/data/train" -o "$WORK" --init "${INIT:-default}" \
-        --minutes "${MINUTES:-20}" --batch "${BATCH:-16}" --patch "${PATCH:-384}" --lr "${LR:-6e-4}" \
+    timeout --foreground --signal=INT "$LIMIT" "$PYTHON" -m twcodec train "$SHARED/data/train" -o "$WORK" --init "${INIT:-default}" \
+        --minutes "${MINUTES:-20}" --batch "${BATCH:-24}" --patch "${PATCH:-320}" --lr "${LR:-6e-4}" \
         --device "${DEVICE:-cuda}" --save-every 3 --evaluate-every 6 || status=$?
     if [ $status = 124 ] || [ $status = 130 ]; then
         echo "stopped by LIMIT; call it again to go on"

@@ -24,7 +24,7 @@ def threads(count):
 
 @pytest.fixture(scope="module", params=["default", "default-1"])
 def codec(request):
-    """Both families that ship."""
+    """Both families that ship, once the default is of the newer one."""
     return twcodec.open_codec(request.param, device="cpu")
 
 

@@ -110,7 +110,39 @@ def test_a_model_file_that_does_not_fit_is_refused(data, what, changes):
         Model(model_file.build(tensors, parsed.metadata), what, CPU)
 
 
-@pytest.mark.parametrize("weight", [-0.1, 2.5, float("nan"), float("inf"), "0.5", True, None, [1]])
+def test_thresholds_whose_differences_would_wrap_around_are_refused(data):
+    parsed = model_file.parse(data)
+    wrapping = np.full(255, -(2**31), np.int32)
+    wrapping[0] = 2**31 - 1
+    with pytest.raises(UnsupportedError, match="thresholds"):
+        Model(model_file.build({**parsed.tensors, "thresholds": wrapping}, parsed.metadata), "x", CPU)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"luma": "a"},
+        {"luma": 300},
+        {"features": 12.0},
+        {"hidden": 10**9},
+        {"depth": -1},
+        {"depth": 10**6},
+        {"lambdas": []},
+        {"lambdas": [float("nan")] * 7},
+        {"rate_weight": 9},
+        {"extra": 1},
+        {"chroma": True},
+    ],
+)
+def test_hostile_sizes_are_refused_before_a_network_is_built(data, tmp_path, change):
+    parsed = model_file.parse(data)
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(model_file.build(parsed.tensors, {**parsed.metadata, "network": {**TINY.to_json(), **change}}))
+    with pytest.raises(UnsupportedError):
+        start_from(str(path))
+
+
+@pytest.mark.parametrize("weight", [-0.1, 2.5, 10**400, float("nan"), float("inf"), "0.5", True, None, [1]])
 def test_a_rate_weight_that_is_none_is_refused(data, weight):
     parsed = model_file.parse(data)
     with pytest.raises(UnsupportedError, match="rate weight"):

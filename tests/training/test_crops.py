@@ -3,7 +3,7 @@ import pytest
 import torch
 from PIL import Image
 
-from twcodec.errors import UsageError
+from twcodec.errors import UnreadableError, UsageError
 from twcodec.training import crops
 from twcodec.training.crops import Loader, batch, load
 
@@ -61,6 +61,29 @@ def test_the_loader_gives_the_same_batches_from_any_step(photographs):
     for step in (40, 41, 42):
         assert torch.equal(loader(step).x, batch(found, step, 1, 2, 64, 7).x)
     loader.close()
+
+
+def test_each_file_counts_once_and_the_runs_folder_not_at_all(photographs, tmp_path):
+    run = photographs / "run"
+    run.mkdir()
+    Image.new("RGB", (300, 300)).save(run / "rd.png")
+    (tmp_path / "link.png").symlink_to(photographs / "00.png")
+    found = load([photographs, photographs / "00.png", tmp_path], 128, without=run)
+    (run / "rd.png").unlink()
+    run.rmdir()
+    assert len(found.train) + len(found.held_out) == 7
+
+
+def test_a_picture_that_has_changed_since_is_reported_by_name(tmp_path):
+    for i in range(3):
+        Image.new("RGB", (130, 130)).save(tmp_path / f"{i}.png")
+    found = load([tmp_path], 128, memory=1)
+    Image.new("RGB", (140, 130)).save(found.train[0].path)
+    with pytest.raises(UnreadableError, match=found.train[0].path.name):
+        found.train[0].read()
+    found.train[0].path.unlink()
+    with pytest.raises(UnreadableError, match=found.train[0].path.name):
+        found.train[0].read()
 
 
 def test_pictures_beyond_the_memory_are_read_again_and_are_the_same(photographs):

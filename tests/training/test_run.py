@@ -92,6 +92,28 @@ def test_a_damaged_checkpoint_is_reported(tmp_path, damage):
         open_run(tmp_path, SETTINGS, CPU, lambda run: None)
 
 
+def test_weights_that_are_no_numbers_never_replace_a_checkpoint(photographs, tmp_path):
+    found = load([photographs], 64).train
+    run = open_run(tmp_path, SETTINGS, CPU, lambda run: None)
+    advance(run, found, 2)
+    run.save(tmp_path)
+    before = (tmp_path / CHECKPOINT).read_bytes()
+    with torch.no_grad():
+        run.learnt[0][0] = float("nan")
+    with pytest.raises(UsageError, match="lower --lr"):
+        run.save(tmp_path)
+    assert (tmp_path / CHECKPOINT).read_bytes() == before
+
+
+def test_a_start_that_fails_leaves_nothing(tmp_path):
+    def fails(_run):
+        raise UsageError("no")
+
+    with pytest.raises(UsageError):
+        open_run(tmp_path / "run", SETTINGS, CPU, fails)
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_checkpoint_that_is_a_program_is_not_run(tmp_path):
     class Bomb:
         def __reduce__(self):
@@ -102,6 +124,48 @@ def test_a_checkpoint_that_is_a_program_is_not_run(tmp_path):
     with pytest.raises(UnreadableError):
         open_run(tmp_path, SETTINGS, CPU, lambda run: None)
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_a_signal_ends_the_step_and_saves_and_the_run_goes_on_to_the_same_model(
+    photographs, tiny_model, tmp_path, name
+):
+    tiny = tmp_path / "tiny.safetensors"
+    tiny.write_bytes(tiny_model)
+    steps = ("--steps", "60", "--save-every", "999")
+    subprocess.run(command(photographs, tmp_path / "a", tiny, *steps, "--quiet"), check=True)
+    process = subprocess.Popen(
+        command(photographs, tmp_path / "b", tiny, *steps),
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    lines = [process.stderr.readline() for _ in range(1)]  # "... pictures to learn from": the steps follow
+    while not (tmp_path / "b" / "settings.json").exists():
+        time.sleep(0.002)
+    time.sleep(0.15)
+    process.send_signal(getattr(signal, name))
+    lines += process.stderr.read().splitlines()
+    assert process.wait() == {"SIGINT": 130, "SIGTERM": 143}[name]
+    assert "Traceback" not in "".join(lines)
+    if "stopped at step" in lines[-1]:  # else it came before the first step, or after the last
+        assert (tmp_path / "b" / CHECKPOINT).exists()
+    subprocess.run(command(photographs, tmp_path / "b", tiny, *steps, "--quiet"), check=True)
+    models = [(tmp_path / run / "model.safetensors").read_bytes() for run in "ab"]
+    assert models[0] == models[1]
+
+
+def test_a_run_that_is_over_keeps_its_model(photographs, tiny_model, tmp_path):
+    """Files may have been made with it."""
+    tiny = tmp_path / "tiny.safetensors"
+    tiny.write_bytes(tiny_model)
+    run = command(photographs, tmp_path / "run", tiny, "--steps", "2")
+    first = subprocess.run(run, capture_output=True, text=True, check=True)
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").iterdir()}
+    second = subprocess.run(run, capture_output=True, text=True, check=True)
+    assert "is over; its model stays" in second.stderr
+    assert second.stdout == first.stdout
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "run").iterdir()} == before
 
 
 def command(photographs, folder, tiny, *more):
@@ -158,6 +222,9 @@ def test_the_model_that_comes_out_codes_pictures(photographs, tiny_model, tmp_pa
         ([".", "-o", "run", "--init", "mystery"], 5, "unknown model"),
         ([".", "-o", "run", "--init", "default-1"], 5, "of family 'residual-dct'"),
         ([".", "-o", "run", "--device", "tpu"], 2, "unknown device"),
+        ([".", "-o", "run", "--lr", "nan"], 2, "not a number"),
+        ([".", "-o", "run", "--minutes", "inf"], 2, "not a number"),
+        (["x" * 5000, "-o", "run"], 3, "no such file"),
         (["."], 2, "--output"),
         ([".", "-o", "run", "--steps", "0"], 2, "--steps"),
     ],

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
+import os
+import signal
 from pathlib import Path
 
 import click
 
 from twcodec.cli import options
-from twcodec.cli.say import say, tell
-from twcodec.errors import MissingError, UnreadableError, UsageError
+from twcodec.cli.say import shown, tell
+from twcodec.errors import ExitCode, MissingError, UnreadableError, UsageError
 
 
 @click.command("train", short_help="Train a model, or go on training one.")
@@ -67,11 +70,12 @@ def command(
     threads: int | None,
     as_json: bool,
     quiet: bool,
-) -> None:
+) -> int:
     """Train a model on the pictures in DATA (files and folders) and write it to the folder RUN.
 
-    Stop it with Ctrl-C, or by pulling the plug: the same command goes on from the last saving, and a run of so many
-    --steps comes out the same, bit for bit, however often it was stopped (on a CPU, in fp32, with the same threads).
+    Ctrl-C stops it at the end of the step and saves; a second one stops at once. The same command goes on, after a
+    power cut too, and a run of so many --steps comes out the same, bit for bit, however often it was stopped (on a CPU,
+    in fp32, with the same threads).
 
     RUN gets model.safetensors, which --model takes; entry.json with its figures on held-out pictures; log.jsonl,
     evaluations.jsonl and rd.png on the way.
@@ -82,9 +86,12 @@ def command(
     """
     if patch % 64:
         raise UsageError(f"--patch {patch}: a multiple of 64 is needed")
+    for value in (minutes, lr, adversarial, evaluate_every, save_every):
+        if value is not None and not math.isfinite(value):
+            raise UsageError(f"{value} is not a number to train with")
     for name in data:
-        if not Path(name).exists():
-            raise UnreadableError(f"{name}: there is no such file or folder")
+        if not os.path.exists(name):  # noqa: PTH110 - Path.exists raises for names that are too long
+            raise UnreadableError(f"{shown(name)}: there is no such file or folder")
     import torch
 
     from twcodec.cli.training_view import TrainingView
@@ -93,9 +100,11 @@ def command(
     from twcodec.training.finish import Finishing
     from twcodec.training.run import RunSettings
     from twcodec.training.session import Sitting, sit
+    from twcodec.training.stopping import Stopper
 
     found = find_device(device)
-    if precision == "bf16" and found.type == "cuda" and not torch.cuda.is_bf16_supported():
+    lacking = found.type == "cuda" and not torch.cuda.is_bf16_supported()
+    if precision == "bf16" and lacking:
         raise MissingError(f"the device {found} has no bf16; use --precision fp32")
     if threads is not None:
         torch.set_num_threads(threads)
@@ -106,22 +115,20 @@ def command(
         patch=patch,
         lr=lr,
         seed=seed,
-        amp=precision != "fp32",
+        amp=precision != "fp32" and not lacking,
         adversarial=adversarial,
     )
+    sources, sitting, stopper = tuple(map(Path, data)), Sitting(save_every, evaluate_every), Stopper()
     with TrainingView(as_json, quiet) as view:
-        try:
-            sitting = Sitting(save_every, evaluate_every)
-            entry = sit(
-                tuple(map(Path, data)), Path(run), settings, start_from(init), found, sitting, Finishing(), view
-            )
-        except KeyboardInterrupt:
-            say(f"stopped; {run} is saved, and the same command goes on")
-            raise
+        entry = sit(sources, Path(run), settings, start_from(init), found, sitting, Finishing(), view, stopper)
+    if entry is None:
+        return ExitCode.INTERRUPTED if stopper.signal == signal.SIGINT else 128 + int(stopper.signal or 0)
     if as_json:
         tell(json.dumps({"event": "done", **entry}))
     elif not quiet:
-        tell(f"{run}/{entry['file']}: digest {entry['digest']}; use it with --model {run}/{entry['file']}")
+        model = shown(str(Path(run) / entry["file"]))
+        tell(f"{model}: digest {entry['digest']}; use it with --model {model}")
+    return ExitCode.OK
 
 
 _UNLIMITED = 10**9

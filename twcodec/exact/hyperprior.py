@@ -84,7 +84,8 @@ class Hyperprior(ABC):
 
         UnsupportedError: the parts do not fit (they come from a model file).
         """
-        if (np.diff(thresholds) <= 0).any() or len(thresholds) + 1 != len(y_tables) or len(y_tables) > 256:
+        ascending = bool((np.diff(thresholds.astype(np.int64)) > 0).all())  # int32 differences could wrap around
+        if not ascending or len(thresholds) + 1 != len(y_tables) or len(y_tables) > 256:
             raise UnsupportedError("the model's scale thresholds do not fit its tables; the model file is damaged")
         if np.abs(medians.astype(np.int64)).max() >= MEDIAN_LIMIT:
             raise UnsupportedError("the model's medians are out of range; the model file is damaged")

@@ -8,16 +8,17 @@ import zlib
 import numpy as np
 import torch
 
-from twcodec.exact.layers import Geometry, Layer
+from twcodec.exact.layers import DepthwiseLayer, Geometry, Layer
 
-ANSWER = 2814644022
-"""CRC-32 of the outputs, as big-endian 32-bit integers, computed with Python's own integers in tests/exact."""
+ANSWER, DEPTHWISE_ANSWER = 2814644022, 3775989338
+"""CRC-32 of the outputs, as big-endian 32-bit integers, computed with Python's own integers in tests (format, 6.8)."""
 
 
 @functools.cache
 def passes(device: str) -> bool:
     """Whether `device` ("cpu", "cuda:0") computes the test network to the last bit. Runs once a process and device."""
-    return answer(torch.device(device)) == ANSWER
+    found = torch.device(device)
+    return answer(found) == ANSWER and depthwise_answer(found) == DEPTHWISE_ANSWER
 
 
 def answer(device: torch.device) -> int:
@@ -26,6 +27,14 @@ def answer(device: torch.device) -> int:
     for weight, bias, shift, geometry in test_layers():
         a = Layer(weight, bias, shift, geometry, activation=True, device=device)(a)
     return zlib.crc32(a.cpu().numpy().astype(">i4").tobytes())
+
+
+def depthwise_answer(device: torch.device) -> int:
+    """The same of a depthwise layer on the inputs and their magnitudes."""
+    a = torch.from_numpy(inputs().astype(np.float64)).to(device)
+    weight, bias = _integers(6, (16, 1, 3, 3), 1 << 15).astype(np.int16), _integers(7, (16,), 1 << 30)
+    out = DepthwiseLayer(weight, bias, np.arange(16, dtype=np.int32) + 10, device)(torch.cat([a, a.abs()]))
+    return zlib.crc32(out.cpu().numpy().astype(">i4").tobytes())
 
 
 def inputs() -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:

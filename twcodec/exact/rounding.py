@@ -31,7 +31,7 @@ class Rounding:
 
     def __call__(self, residual: Tensor, levels: Tensor) -> Tensor:
         """residual: y - mean, (M, h, w) floats; levels: the table of each. Returns symbols as float32."""
-        symbols = residual.round()
+        symbols = residual.round().contiguous()  # so that its parts are views of it
         if self._offset is not None:
             parts = (torch.split(t.reshape(-1), _PART) for t in (residual, levels, symbols))
             for r, level, s in zip(*parts, strict=True):

@@ -77,7 +77,7 @@ def load(network: Network, file: ModelFile) -> None:
     """Go on from a model file of this family. UnsupportedError: it has other sizes, or nothing to go on from."""
     try:
         missing = network.load_state_dict(state_of(file), strict=False).missing_keys
-    except (RuntimeError, KeyError) as error:
+    except (RuntimeError, KeyError, ValueError, TypeError) as error:
         raise UnsupportedError(f"the model cannot be trained on: {str(error).splitlines()[-1].strip()}") from None
     learnt = {name for name, _ in network.named_parameters()} & set(missing)
     if learnt:
@@ -104,6 +104,8 @@ def widen(network: Network, checkpoint: dict[str, Tensor]) -> None:
         value = functional.pad(value, [config.lap] * 4) if name in ("analysis.weight", "synthesis.weight") else value
         if target.shape != value.shape and value.dim() > 1 and ".bank." not in _renamed(name) and "log_" not in name:
             target.zero_()
+        if value.dim() != target.dim():
+            raise UnsupportedError(f"the checkpoint's {name} has {value.dim()} axes, {target.dim()} were expected")
         places = [_places(m, n, old) for n, m in zip(value.shape, target.shape, strict=True)]
         target[torch.meshgrid(*places, indexing="ij")] = value
     for block in network.blocks():

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from twcodec.errors import UnsupportedError
 from twcodec.exact.rounding import BIT, LARGEST_OFFSET
 from twcodec.models import _compressai
 from twcodec.models.block_transform import BLOCK
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _LIKELIHOOD_FLOOR = 1e-9
+_MOST_CHANNELS, _MOST_BLOCKS, _MOST_RATE_WEIGHT = 4096, 64, 2.0
 _DEAD_ZONE_LEVELS, _DEAD_ZONE_SYMBOLS = 64, 2
 
 
@@ -47,6 +49,17 @@ class Config:
     filter: int = 32
     rate_weight: float = 0.6
     lambdas: tuple[float, ...] = (0.0018, 0.0035, 0.0067, 0.0130, 0.0250, 0.0483, 0.0932)
+
+    def __post_init__(self) -> None:
+        """UnsupportedError: sizes that no network can have, or that a model file should not ask for."""
+        sizes = (self.luma, self.n, self.depth, self.hidden, self.features, self.entropy_hidden, self.filter)
+        fits = all(type(n) is int and 1 <= n <= _MOST_CHANNELS for n in sizes) and self.depth <= _MOST_BLOCKS
+        fits = fits and type(self.chroma) is int and 0 <= self.chroma <= BLOCK**2 and self.luma <= BLOCK**2
+        fits = fits and type(self.lap) is int and 0 <= self.lap <= BLOCK
+        fits = fits and type(self.rate_weight) in (int, float) and 0 <= self.rate_weight <= _MOST_RATE_WEIGHT
+        fits = fits and len(self.lambdas) >= 2 and all(type(v) is float and 0 < v < 1e6 for v in self.lambdas)
+        if not fits:
+            raise UnsupportedError("the network's sizes are out of range")
 
     @property
     def m(self) -> int:
@@ -141,7 +154,7 @@ class Network(nn.Module):
 
     def code(self, y: Tensor, z: Tensor, amp: bool = False, noise: bool = True) -> Coded:
         """The entropy part: bits of y and z, and y_hat, rounded straight through."""
-        z_hat, z_bits = self._z(z)
+        z_hat, z_bits = self._z(z, noise)
         with _autocast(y, amp):
             log_scales, means = self._parameters_of(y, self._h_s(z_hat))
         residual = y - means
@@ -197,9 +210,9 @@ class Network(nn.Module):
             z_hat = functional.leaky_relu(layer(z_hat), 0.01)
         return z_hat
 
-    def _z(self, z: Tensor) -> tuple[Tensor, Tensor]:
+    def _z(self, z: Tensor, noise: bool) -> tuple[Tensor, Tensor]:
         """z_hat, rounded around the medians straight through, and the bits of z: (B,)."""
-        likelihood = self.bottleneck(z)[1]
+        likelihood = self.bottleneck(z, training=noise)[1]
         medians = self.bottleneck._get_medians()
         centred = z - medians
         return centred + (centred.round() - centred).detach() + medians, _bits(likelihood)

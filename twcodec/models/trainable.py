@@ -14,6 +14,7 @@ from twcodec.models import catalogue, lapped_dct, residual_dct
 from twcodec.models import file as model_file
 from twcodec.models.lapped_dct_convert import convert, load, widen
 from twcodec.models.lapped_dct_network import Config, Network
+from twcodec.models.model import Model
 
 __all__ = ["FAMILY", "NOTHING", "Config", "Network", "Start", "build", "start_from"]
 
@@ -48,8 +49,9 @@ def start_from(name: str) -> Start:
         raise UnsupportedError(f"the model {name} is of family {family!r}; training goes on from {FAMILY!r} only")
     try:
         config = Config.from_json(parsed.metadata["network"])
-    except (KeyError, TypeError):
+    except (KeyError, TypeError, AttributeError):
         raise UnsupportedError(f"the model {name} does not say how its network is built") from None
+    Model(data, found, torch.device("cpu"))  # it is a sound model
     return Start(config, lambda network: load(network, parsed), f"{found} ({parsed.digest.hex()})")
 
 

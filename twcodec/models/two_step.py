@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 from twcodec.errors import UnsupportedError
@@ -65,6 +64,6 @@ def _integers(
 def _rate_weight(file: ModelFile) -> float:
     """What the encoder's rounding gives for a bit (`exact.rounding`); 0 where the file does not say."""
     found = file.metadata.get("rate_weight", 0)
-    if type(found) not in (int, float) or not (math.isfinite(found) and 0 <= found <= _MOST_RATE_WEIGHT):
+    if type(found) not in (int, float) or not 0 <= found <= _MOST_RATE_WEIGHT:
         raise UnsupportedError(f"the model file's rate weight is not a number from 0 to {_MOST_RATE_WEIGHT:g}")
     return float(found)

@@ -1,7 +1,7 @@
 """Make a run's model the embedded default: `python -m twcodec.training.adopt RUN NAME ABOUT`.
 
-The model file is copied to models/weights and its entry, digest included, goes to the top of the catalogue, in one
-step. Older models stay, so that the files made with them decode.
+The model file is copied to models/weights, and then its entry, digest included, goes to the top of the catalogue.
+Older models stay, so that the files made with them decode.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 from twcodec.errors import UsageError
 from twcodec.models import file as model_file
 from twcodec.training.figures import ENTRY, MODEL
+from twcodec.training.files import write_json, write_whole
 
 WEIGHTS = Path(__file__).parents[1] / "models" / "weights"
 
@@ -25,10 +26,10 @@ def adopt(run: Path, name: str, about: str, weights: Path = WEIGHTS) -> None:
     entry, data = json.loads((run / ENTRY).read_text()), (run / MODEL).read_bytes()
     if model_file.digest_of(data).hex() != entry["digest"]:
         raise UsageError(f"{run / MODEL} is not the model that {run / ENTRY} describes")
-    (weights / f"{name}.safetensors").write_bytes(data)
+    write_whole(weights / f"{name}.safetensors", data)
     new = {**entry, "name": name, "file": f"{name}.safetensors", "about": about}
     catalogue = {"default": name, "models": [new, *catalogue["models"]]}
-    (weights / "catalogue.json").write_text(json.dumps(catalogue, indent=1) + "\n")
+    write_json(weights / "catalogue.json", catalogue)
 
 
 if __name__ == "__main__":

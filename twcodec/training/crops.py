@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from twcodec.errors import TwcError, UsageError
+from twcodec.errors import TwcError, UnreadableError, UsageError
 from twcodec.imaging.read import read_picture
 
 if TYPE_CHECKING:
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
 
 Pixels = NDArray[np.uint8]
 """(H, W, 3), 8 bits."""
-
-MEMORY = 8 << 30
-"""Bytes of decoded pictures that are kept; those beyond are read again each time they are drawn."""
 
 _HELD_OUT_EVERY, _HELD_OUT_MOST = 17, 32
 _SMALLEST_SCALE = 0.5
@@ -39,8 +37,16 @@ class Photograph:
     pixels: Pixels | None
 
     def read(self) -> Pixels:
-        """The pixels."""
-        return read_pixels(self.path) if self.pixels is None else self.pixels
+        """The pixels. UnreadableError: the file has changed since the run began."""
+        if self.pixels is not None:
+            return self.pixels
+        try:
+            pixels = read_pixels(self.path)
+        except TwcError as error:
+            raise type(error)(f"{self.path}: {error}") from None
+        if pixels.shape[:2] != self.size:
+            raise UnreadableError(f"{self.path}: it has another size than when the run began")
+        return pixels
 
 
 @dataclass(frozen=True)
@@ -53,13 +59,15 @@ class Photographs:
     skipped: list[str]
 
 
-def load(sources: Sequence[Path], smallest: int, memory: int = MEMORY) -> Photographs:
+def load(sources: Sequence[Path], smallest: int, memory: int | None = None, without: Path | None = None) -> Photographs:
     """All pictures in folders (at any depth) and files, but those under `smallest` pixels a side or unreadable.
 
-    Every 17th, 32 at most, is held out. UsageError: not two pictures are left.
+    without: a folder that is no source, though it may lie in one. Every 17th, 32 at most, is held out. memory: bytes of
+    pixels to keep; a quarter of what the machine has. UsageError: not two pictures are left.
     """
+    memory = _quarter_of_memory() if memory is None else memory
     found, skipped = [], []
-    for path in _files(sources):
+    for path in _files(sources, without):
         try:
             pixels = read_pixels(path)
         except TwcError as error:
@@ -79,13 +87,21 @@ def load(sources: Sequence[Path], smallest: int, memory: int = MEMORY) -> Photog
     return Photographs(train, held_out, names, skipped)
 
 
-def _files(sources: Sequence[Path]) -> Iterator[Path]:
+def _files(sources: Sequence[Path], without: Path | None) -> Iterator[Path]:
+    """Each file once, whatever ways lead to it; in folders only plain files that are not hidden."""
+    seen, left_out = set[Path](), None if without is None else without.resolve()
     for source in sources:
-        if source.is_dir():
-            inside = (p for p in source.rglob("*") if p.is_file() and not p.name.startswith("."))
-            yield from sorted(inside, key=lambda p: p.relative_to(source).as_posix())
-        else:
-            yield source
+        inside = [p for p in source.rglob("*") if not p.name.startswith(".")] if source.is_dir() else [source]
+        for path in sorted(inside):
+            real = path.resolve()
+            if not path.is_file() or real in seen or (left_out and left_out in real.parents):
+                continue
+            seen.add(real)
+            yield path
+
+
+def _quarter_of_memory() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4
 
 
 def read_pixels(path: Path) -> Pixels:

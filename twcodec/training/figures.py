@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import platform
 import time
@@ -21,6 +22,7 @@ from twcodec.models import file as model_file
 from twcodec.models.model import Model
 from twcodec.training.crops import Photograph
 from twcodec.training.evaluation import Point, middle
+from twcodec.training.files import append_line, read_lines, write_json, write_whole
 from twcodec.training.run import Run
 
 MODEL, ENTRY, PLOT, EVALUATIONS = "model.safetensors", "entry.json", "rd.png", "evaluations.jsonl"
@@ -30,10 +32,10 @@ def measure(data: bytes, photographs: Sequence[Photograph], device: torch.device
     """Bits of whole one-way files and PSNR of what they decode to, means over the middles of pictures, one a row."""
     model = Model(data, "new", device)
     codec, points = Codec(model), []
+    pictures = [Picture(middle(photograph), "RGB") for photograph in photographs]
     for row in range(model.family.rows):
         values = []
-        for photograph in photographs:
-            picture = Picture(middle(photograph), "RGB")
+        for picture in pictures:
             file, _ = codec.encode_picture(picture, Settings(row + 1.0, transform="never"))
             difference = codec.decode_picture(file).samples.astype(np.float64) - picture.samples
             error = float(np.mean(difference**2)) / 255**2
@@ -85,16 +87,25 @@ def write_model(folder: Path, data: bytes, about: dict[str, Any], points: Sequen
         "provenance": about,
         "held_out": [vars(point) for point in points],
     }
-    (folder / MODEL).write_bytes(data)
-    (folder / ENTRY).write_text(json.dumps(entry, indent=1) + "\n")
+    write_whole(folder / MODEL, data)
+    write_json(folder / ENTRY, entry)
     return entry
+
+
+def finished(folder: Path) -> dict[str, Any] | None:
+    """The entry of a run whose model is complete; files may have been made with it, so it is not made again."""
+    try:
+        entry: dict[str, Any] = json.loads((folder / ENTRY).read_text())
+        complete = entry["digest"] == model_file.digest_of((folder / MODEL).read_bytes()).hex()
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return entry if complete else None
 
 
 def note_evaluation(folder: Path, run: Run, points: Sequence[Point]) -> None:
     """Append an evaluation to the run's list, and draw the plot again."""
     line = {"step": run.step, "seconds": round(run.seconds, 1), "points": [vars(point) for point in points]}
-    with (folder / EVALUATIONS).open("a") as file:
-        file.write(json.dumps(line) + "\n")
+    append_line(folder / EVALUATIONS, line)
     plot(folder)
 
 
@@ -108,7 +119,7 @@ def plot(folder: Path) -> bool:
     figure = Figure(figsize=(7, 5), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    lines = [json.loads(line) for line in (folder / EVALUATIONS).read_text().splitlines()]
+    lines = read_lines(folder / EVALUATIONS)
     for i, line in enumerate(lines):
         bpp, db = ([point[key] for point in line["points"]] for key in ("bpp", "psnr"))
         shade = 0.85 * (1 - (i + 1) / len(lines))
@@ -116,5 +127,7 @@ def plot(folder: Path) -> bool:
     axes.set(xlabel="bits a pixel", ylabel="PSNR (dB)", title="held-out pictures, estimated rate")
     axes.grid(alpha=0.3)
     axes.legend()
-    figure.savefig(folder / PLOT, dpi=120)
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=120)
+    write_whole(folder / PLOT, picture.getvalue())
     return True

@@ -10,7 +10,7 @@ by the histogram of the symbols that were coded with it. Bits are saved at no co
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -65,10 +65,12 @@ def _count(counts: NDArray[np.int64], table: NDArray[np.integer], symbols: NDArr
 
 
 @torch.inference_mode()
-def count(model: Model, pictures: Iterable[Pixels]) -> Counts:
-    """Analyse pictures, 8-bit RGB, at every quality row and count their symbols."""
+def count(model: Model, pictures: Iterable[Pixels]) -> tuple[Counts, int]:
+    """Analyse pictures, 8-bit RGB, at every quality row. Returns what was counted, and the number of pictures."""
     counts: Counts | None = None
+    number = 0
     for pixels in pictures:
+        number += 1
         samples = grid.to_samples(pixels, model.device)
         x = grid.to_input(samples, 255, IDENTITY, model.family.stride)
         for row in range(model.family.rows):
@@ -78,7 +80,7 @@ def count(model: Model, pictures: Iterable[Pixels]) -> Counts:
             counts.add(symbols)
     if counts is None:
         raise SystemExit("no pictures were given")
-    return counts
+    return counts, number
 
 
 def fitted(tables: Tables, counts: NDArray[np.int64]) -> Tables:
@@ -91,15 +93,15 @@ def fitted(tables: Tables, counts: NDArray[np.int64]) -> Tables:
     return Tables.pack(new)
 
 
-def fit(data: bytes, pictures: Sequence[Pixels], device: torch.device | None = None) -> bytes:
+def fit(data: bytes, pictures: Iterable[Pixels], device: torch.device | None = None) -> bytes:
     """A model file like `data` with tables that are fitted to the pictures, 8-bit RGB."""
     assert _REACH <= SYMBOL_LIMIT
     parsed = model_file.parse(data)
-    counts = count(Model(data, "to be fitted", device or torch.device("cpu")), pictures)
+    counts, number = count(Model(data, "to be fitted", device or torch.device("cpu")), pictures)
     tensors = dict(parsed.tensors)
     for name, found in (("y", counts.y), ("z", counts.z)):
         tensors.update(tensors_of(name, fitted(tables_from(parsed, name, len(found)), found)))
-    fitted_to = {"pictures": len(pictures), "y": int(counts.y.sum()), "z": int(counts.z.sum())}
+    fitted_to = {"pictures": number, "y": int(counts.y.sum()), "z": int(counts.z.sum())}
     provenance = {**parsed.metadata["provenance"], "tables_fitted_to": fitted_to, "before": parsed.digest.hex()}
     return model_file.build(tensors, {**parsed.metadata, "provenance": provenance})
 
@@ -107,6 +109,6 @@ def fit(data: bytes, pictures: Sequence[Pixels], device: torch.device | None = N
 if __name__ == "__main__":
     if len(sys.argv) < 4:
         raise SystemExit("usage: python -m twcodec.training.fit_tables MODEL OUT PICTURE...")
-    made = fit(Path(sys.argv[1]).read_bytes(), [read_pixels(Path(name)) for name in sys.argv[3:]])
+    made = fit(Path(sys.argv[1]).read_bytes(), map(read_pixels, map(Path, sys.argv[3:])))
     Path(sys.argv[2]).write_bytes(made)
     print(model_file.digest_of(made).hex(), len(made), "bytes")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import pickle
@@ -14,9 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from twcodec.errors import OutputError, UnreadableError, UsageError
+from twcodec.errors import UnreadableError, UsageError
 from twcodec.models.trainable import Config, Network, build
 from twcodec.training.crops import Batch, Loader, Photographs
+from twcodec.training.files import make_folder, write_json, write_whole
 from twcodec.training.objective import Loss, objective
 from twcodec.training.soap import SOAP
 
@@ -26,7 +28,7 @@ LOG, SETTINGS = "log.jsonl", "settings.json"
 
 @dataclass(frozen=True)
 class RunSettings:
-    """What defines a run; written to its folder, so that it is resumed with nothing but the folder's name.
+    """What defines a run; written to its folder, so that it cannot be resumed as another by mistake.
 
     steps, minutes: of the whole run, whichever is over first; the learning rate falls to 0 along a cosine over them.
     0 minutes: no such limit, and a resumed run is then equal to an uninterrupted one. batch, patch: pictures a step,
@@ -139,6 +141,7 @@ class Run:
 
         Beside it a snapshot: the averaged network as a model file, a tenth of the size, to look at or to start from.
         """
+        self._check_finite()
         state = {
             "network": self.network.state_dict(),
             "average": self.average,
@@ -147,20 +150,25 @@ class Run:
             "step": self.step,
             "seconds": self.seconds,
         }
-        temporary = folder / (CHECKPOINT + ".new")
-        torch.save(state, temporary)
-        temporary.replace(folder / CHECKPOINT)
-        network = self.averaged().cpu()
-        (folder / SNAPSHOT).write_bytes(build(network, {"snapshot_at_step": self.step}))
+        packed = io.BytesIO()
+        torch.save(state, packed)
+        write_whole(folder / CHECKPOINT, packed.getvalue())
+        write_whole(folder / SNAPSHOT, build(self.averaged().cpu(), {"snapshot_at_step": self.step}))
+
+    def _check_finite(self) -> None:
+        """UsageError: training has diverged, so that what there is must not replace the last checkpoint."""
+        if not all(bool(torch.isfinite(p).all()) for p in self.learnt):
+            raise UsageError(f"the weights are no numbers any more at step {self.step}; try a lower --lr")
 
     def restore(self, folder: Path) -> None:
         """Go on from the checkpoint. UnreadableError: it is damaged or of another run."""
         try:
-            state = torch.load(folder / CHECKPOINT, map_location=self.device, weights_only=True)
+            state = torch.load(folder / CHECKPOINT, map_location="cpu", weights_only=True)
             self.network.load_state_dict(state["network"])
             self._optimiser.load_state_dict(state["optimiser"])
             self._tails.load_state_dict(state["tails"])
-            self.average, self.step, self.seconds = state["average"], int(state["step"]), float(state["seconds"])
+            self.average = {name: value.to(self.device) for name, value in state["average"].items()}
+            self.step, self.seconds = int(state["step"]), float(state["seconds"])
         except (OSError, RuntimeError, KeyError, ValueError, EOFError, TypeError, pickle.UnpicklingError) as error:
             what = (str(error) or type(error).__name__).splitlines()[0]
             raise UnreadableError(f"the checkpoint in {folder} cannot be used: {what}") from None
@@ -177,17 +185,14 @@ def open_run(folder: Path, settings: RunSettings, device: torch.device, start: C
     described = folder / SETTINGS
     if described.exists():
         _check_same(described, settings)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        described.write_text(json.dumps(settings.to_json(), indent=1) + "\n")
-    except OSError as error:
-        raise OutputError(f"the folder {folder} cannot be written: {error.strerror}") from None
     run = Run(settings, device)
     if (folder / CHECKPOINT).exists():
         run.restore(folder)
-    else:
-        start(run)
-        run.start_average()
+        return run
+    start(run)
+    run.start_average()
+    make_folder(folder)
+    write_json(described, settings.to_json())
     return run
 
 
@@ -195,7 +200,7 @@ def _check_same(described: Path, settings: RunSettings) -> None:
     try:
         found, wanted = json.loads(described.read_text()), settings.to_json()
         other = sorted(key for key in wanted if found.get(key) != wanted[key])
-    except (ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError):
         raise UnreadableError(f"{described} does not describe a run") from None
     if other:
         what = ", ".join(f"{key} {found.get(key)!r} there, {wanted[key]!r} here" for key in other)
@@ -203,7 +208,10 @@ def _check_same(described: Path, settings: RunSettings) -> None:
 
 
 def train(run: Run, folder: Path, photographs: Photographs, until: Callable[[], bool], every: Every) -> None:
-    """Advance to the end of the run, or until `until` says so; save, log and call back now and then."""
+    """Advance to the end of the run, or until `until` says so, then save; log and call back now and then.
+
+    After any error nothing is saved: the state may lie between two steps, and the last checkpoint does not.
+    """
     settings = run.settings
     loader = Loader(photographs.train, settings.seed, settings.batch, settings.patch, len(settings.network.lambdas))
     started, before = time.monotonic(), run.seconds
@@ -214,7 +222,7 @@ def train(run: Run, folder: Path, photographs: Photographs, until: Callable[[], 
             every.called(run, folder)
     finally:
         loader.close()
-        run.save(folder)
+    run.save(folder)
 
 
 class Every:
@@ -243,6 +251,8 @@ class Every:
         if run.step % self._log_steps == 0 and self._losses:
             total, bpp, mse = torch.stack(self._losses).mean(0).tolist()
             self._losses.clear()
+            if not math.isfinite(total):
+                raise UsageError(f"the loss is no number any more at step {run.step}; try a lower --lr")
             line = {"step": run.step, "seconds": round(run.seconds, 1), "loss": total, "bpp": bpp}
             self._log({**line, "psnr": -10 * math.log10(max(mse, 1e-12))})
         if now - self._saved > self._save_seconds:

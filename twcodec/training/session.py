@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 
+from twcodec.codec.runtime import running
 from twcodec.models.trainable import Start
 from twcodec.training import figures
 from twcodec.training.crops import Photographs, load
 from twcodec.training.evaluation import Point, evaluate
+from twcodec.training.figures import finished
+from twcodec.training.files import append_line
 from twcodec.training.finish import Finishing, finish
 from twcodec.training.run import LOG, Every, Run, RunSettings, open_run, train
+from twcodec.training.stopping import Stopper
 
 EVALUATED = 8
 """Held-out pictures for the figures on the way; the final ones take all."""
@@ -52,25 +55,37 @@ def sit(
     how: Sitting,
     finishing: Finishing,
     view: View,
-    until: Callable[[], bool] = lambda: False,
-) -> dict[str, Any]:
-    """Train to the end of the run, wherever it stands, and write the model. Returns the catalogue's entry."""
-    photographs = load(sources, settings.patch)
+    stopper: Stopper,
+) -> dict[str, Any] | None:
+    """Train to the end of the run, wherever it stands, and write the model; a run that is over is left as it is.
+
+    Returns the catalogue's entry, or None if `stopper` ended it before: then the run is saved. Errors: UsageError,
+    UnreadableError, UnsupportedError, OutputError, and LimitError where the memory is not enough.
+    """
+    photographs = load(sources, settings.patch, without=folder)
     for line in photographs.skipped[:5]:
         view.say(f"left out: {line}")
     view.say(f"{len(photographs.train)} pictures to learn from, {len(photographs.held_out)} held out")
     settings = replace(settings, data=photographs.names, init=start.origin, network=start.config)
     run = open_run(folder, settings, device, lambda new: start.fill(new.network))
+    entry = finished(folder)
+    if entry and run.progress >= 1:
+        view.say(f"the run in {folder} is over; its model stays as it is")
+        return entry
     if run.step:
         view.say(f"going on from step {run.step}")
-    train(run, folder, photographs, until, _watched(folder, photographs, how, view))
-    return _write(run, folder, photographs, start, finishing, view)
+    with running(device, None):
+        with stopper.deferred():
+            train(run, folder, photographs, stopper, _watched(folder, photographs, how, view))
+        if stopper():
+            view.say(f"stopped at step {run.step}; the same command goes on")
+            return None
+        return _write(run, folder, photographs, start, finishing, view)
 
 
 def _watched(folder: Path, photographs: Photographs, how: Sitting, view: View) -> Every:
     def log(line: dict[str, float]) -> None:
-        with (folder / LOG).open("a") as file:
-            file.write(json.dumps(line) + "\n")
+        append_line(folder / LOG, line)
         view.stepped(line)
 
     def look(run: Run) -> None:
