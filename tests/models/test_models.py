@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 
@@ -112,6 +113,21 @@ def test_truncated_and_foreign_model_files_are_refused(data):
 def test_a_model_file_that_does_not_fit_its_family_is_refused(data, kind, changes):
     with pytest.raises(UnsupportedError):
         Model(changed(data, **changes), kind, CPU)
+
+
+def test_a_model_that_is_no_regular_file_is_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "pipe.safetensors")
+    for name in (str(tmp_path / "pipe.safetensors"), "/dev/zero"):
+        with pytest.raises(UnreadableError, match="no regular file"):
+            catalogue.read(name)
+
+
+def test_weights_that_are_no_numbers_are_refused(data):
+    parsed = model_file.parse(data)
+    broken = parsed.tensors["g_s.bank.weight"].copy()
+    broken[3, 1, 2, 2] = np.inf
+    with pytest.raises(UnsupportedError, match=r"g_s.bank.weight holds what is no number"):
+        Model(changed(data, **{"g_s.bank.weight": broken}), "x", CPU)
 
 
 def test_reading_by_name_and_path(data, tmp_path):

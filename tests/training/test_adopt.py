@@ -6,7 +6,7 @@ from twcodec.errors import UsageError
 from twcodec.models import catalogue
 from twcodec.models import file as model_file
 from twcodec.training.adopt import adopt
-from twcodec.training.figures import ENTRY, MODEL
+from twcodec.training.files import ENTRY, MODEL
 
 
 @pytest.fixture

@@ -1,3 +1,6 @@
+import os
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -68,10 +71,31 @@ def test_each_file_counts_once_and_the_runs_folder_not_at_all(photographs, tmp_p
     run.mkdir()
     Image.new("RGB", (300, 300)).save(run / "rd.png")
     (tmp_path / "link.png").symlink_to(photographs / "00.png")
-    found = load([photographs, photographs / "00.png", tmp_path], 128, without=run)
-    (run / "rd.png").unlink()
-    run.rmdir()
+    (run / "settings.json").write_text("{}")
+    found = load([photographs, photographs / "00.png", tmp_path], 128)
+    shutil.rmtree(run)
     assert len(found.train) + len(found.held_out) == 7
+
+
+def test_a_run_may_lie_in_the_folder_of_its_photographs(tmp_path):
+    for name in ("a.png", "b.png", "rd.png"):
+        Image.new("RGB", (130, 130)).save(tmp_path / name)
+    assert "rd.png" in {p.path.name for p in (lambda f: [*f.train, *f.held_out])(load([tmp_path], 128))}
+    (tmp_path / "settings.json").write_text("{}")
+    found = load([tmp_path], 128)
+    assert {p.path.name for p in (*found.train, *found.held_out)} == {"a.png", "b.png"}
+
+
+def test_names_that_are_no_text_and_files_that_are_none(tmp_path):
+    for name in ("a.png", "b.png"):
+        Image.new("RGB", (130, 130)).save(tmp_path / name)
+    (tmp_path / "a.png").rename(os.fsdecode(bytes(tmp_path) + b"/\xff.png"))
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "dangling.png").symlink_to("nowhere")
+    (tmp_path / "loop").symlink_to(tmp_path)
+    found = load([tmp_path], 128)
+    assert len(found.train) + len(found.held_out) == 2
+    assert sum("no regular file" in line for line in found.skipped) == 2
 
 
 def test_a_picture_that_has_changed_since_is_reported_by_name(tmp_path):

@@ -13,7 +13,8 @@ import torch
 from twcodec.errors import UnreadableError, UsageError
 from twcodec.models import file as model_file
 from twcodec.training.crops import batch, load
-from twcodec.training.run import CHECKPOINT, SNAPSHOT, Run, RunSettings, open_run
+from twcodec.training.files import CHECKPOINT, SNAPSHOT
+from twcodec.training.run import Run, RunSettings, open_run
 
 from .conftest import TINY
 
@@ -87,9 +88,20 @@ def test_a_damaged_checkpoint_is_reported(tmp_path, damage):
     run = open_run(tmp_path, SETTINGS, CPU, lambda run: None)
     run.save(tmp_path)
     whole = (tmp_path / CHECKPOINT).read_bytes()
+    assert len(whole) > 1000
     (tmp_path / CHECKPOINT).write_bytes(whole[: len(whole) // 2] if damage is None else damage)
     with pytest.raises(UnreadableError, match="cannot be used"):
         open_run(tmp_path, SETTINGS, CPU, lambda run: None)
+
+
+def test_another_runs_checkpoint_is_refused(tmp_path):
+    other = open_run(tmp_path / "other", replace(SETTINGS, seed=5), CPU, lambda run: None)
+    other.save(tmp_path / "other")
+    run = open_run(tmp_path / "run", SETTINGS, CPU, lambda run: None)
+    run.save(tmp_path / "run")
+    (tmp_path / "other" / CHECKPOINT).replace(tmp_path / "run" / CHECKPOINT)
+    with pytest.raises(UnreadableError, match="another run"):
+        open_run(tmp_path / "run", SETTINGS, CPU, lambda run: None)
 
 
 def test_weights_that_are_no_numbers_never_replace_a_checkpoint(photographs, tmp_path):

@@ -19,7 +19,7 @@ from twcodec.errors import ExitCode, MissingError, UnreadableError, UsageError
 @click.argument("data", metavar="DATA...", nargs=-1, required=True)
 @click.option("-o", "--output", "run", metavar="RUN", required=True, help="The run's folder; made, or gone on with.")
 @click.option("--init", default="default", show_default=True, help="Start from this model or file; or `nothing`.")
-@click.option("--steps", type=click.IntRange(min=1), default=20_000, show_default=True, help="Length of the run.")
+@click.option("--steps", type=click.IntRange(1, 10**9), default=20_000, show_default=True, help="Length of the run.")
 @click.option(
     "--minutes", type=click.FloatRange(min=0, min_open=True), default=None, help="End the run after this long instead."
 )
@@ -86,9 +86,12 @@ def command(
     """
     if patch % 64:
         raise UsageError(f"--patch {patch}: a multiple of 64 is needed")
-    for value in (minutes, lr, adversarial, evaluate_every, save_every):
+    numbers = {"minutes": minutes, "lr": lr, "adversarial": adversarial}
+    for option, value in {**numbers, "evaluate-every": evaluate_every, "save-every": save_every}.items():
         if value is not None and not math.isfinite(value):
-            raise UsageError(f"{value} is not a number to train with")
+            raise UsageError(f"--{option} {value} is not a number to train with")
+    if "" in (run, *data):
+        raise UsageError("an empty file name was given")
     for name in data:
         if not os.path.exists(name):  # noqa: PTH110 - Path.exists raises for names that are too long
             raise UnreadableError(f"{shown(name)}: there is no such file or folder")

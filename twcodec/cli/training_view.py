@@ -42,6 +42,8 @@ class TrainingView:
         if self._json:
             tell(json.dumps({"event": "note", "text": line}))
         elif self._live:
+            self._status = line
+            self._live.update(self._table())
             self._live.console.print(line, highlight=False, markup=False)
         elif not self._quiet:
             say(line)

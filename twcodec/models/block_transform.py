@@ -9,6 +9,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch.nn import functional
 
@@ -47,6 +48,9 @@ class BlockTransform:
         found = {name: file.tensor(name, *wanted) for name, wanted in self._layout(file).items()}
         if len(found["gain.log"]) != len(found["gain.log_inverse"]):
             raise UnsupportedError("the model file's gains do not match")
+        damaged = [name for name, value in found.items() if not np.isfinite(value).all()]
+        if damaged:
+            raise UnsupportedError(f"the model file's {damaged[0]} holds what is no number; it is damaged")
         self._w = {name: torch.from_numpy(value.astype("float32")).to(device) for name, value in found.items()}
         self._log_gain, self._log_inverse = self._w["gain.log"], self._w["gain.log_inverse"]
         self._lap = (self._w["g_s.bank.weight"].shape[-1] - BLOCK) // 2

@@ -8,12 +8,15 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-from twcodec.errors import UnreadableError, UnsupportedError, UsageError
+from twcodec.errors import LimitError, UnreadableError, UnsupportedError, UsageError
 
 DEFAULT = "default"
 """Stands for the newest embedded model, which has a name of its own."""
 
 _WEIGHTS = resources.files("twcodec.models") / "weights"
+
+
+_MOST_BYTES = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,11 @@ def read(name: str) -> tuple[str, bytes]:
     if not path.suffix and not os.path.exists(name):  # noqa: PTH110 - Path.exists raises for names that are too long
         raise UnsupportedError(f"unknown model {name!r}; there are: {', '.join(names())}, or a path")
     try:
+        if not path.is_file() and not path.is_dir():  # a pipe would wait for ever, a device never end
+            path.stat()
+            raise UnreadableError(f"the model file {name} is no regular file")
+        if path.stat().st_size > _MOST_BYTES:
+            raise LimitError(f"the model file {name} has over {_MOST_BYTES >> 20} MiB")
         return path.stem, path.read_bytes()
     except OSError as error:
         raise UnreadableError(f"the model file {name} cannot be read: {error.strerror}") from None

@@ -60,7 +60,7 @@ def parse(data: bytes) -> ModelFile:
         found = metadata["format"]
         tensors = load(data)
     except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise UnsupportedError("not a twc model file; make one with: python -m twcodec.models.convert") from None
+        raise UnsupportedError("not a twc model file, or a damaged one") from None
     if found != FORMAT:
         raise UnsupportedError(f"model file format {found!r}, this twc reads {FORMAT!r}")
     return ModelFile(tensors, metadata, digest_of(data))

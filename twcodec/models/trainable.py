@@ -43,7 +43,10 @@ def start_from(name: str) -> Start:
     older = _older_checkpoint(data)
     if older is not None:
         return Start(Config(), lambda network: widen(network, older), f"{found} ({model_file.digest_of(data).hex()})")
-    parsed = model_file.parse(data)
+    try:
+        parsed = model_file.parse(data)
+    except UnsupportedError as error:
+        raise UnsupportedError(f"the model {name}: {error}") from None
     family = parsed.metadata.get("family")
     if family != FAMILY:
         raise UnsupportedError(f"the model {name} is of family {family!r}; training goes on from {FAMILY!r} only")

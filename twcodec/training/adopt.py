@@ -12,8 +12,7 @@ from pathlib import Path
 
 from twcodec.errors import UsageError
 from twcodec.models import file as model_file
-from twcodec.training.figures import ENTRY, MODEL
-from twcodec.training.files import write_json, write_whole
+from twcodec.training.files import ENTRY, MODEL, write_json, write_whole
 
 WEIGHTS = Path(__file__).parents[1] / "models" / "weights"
 

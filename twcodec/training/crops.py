@@ -17,6 +17,7 @@ from PIL import Image
 
 from twcodec.errors import TwcError, UnreadableError, UsageError
 from twcodec.imaging.read import read_picture
+from twcodec.training.files import RUN_FILES, SETTINGS
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -59,15 +60,16 @@ class Photographs:
     skipped: list[str]
 
 
-def load(sources: Sequence[Path], smallest: int, memory: int | None = None, without: Path | None = None) -> Photographs:
+def load(sources: Sequence[Path], smallest: int, memory: int | None = None) -> Photographs:
     """All pictures in folders (at any depth) and files, but those under `smallest` pixels a side or unreadable.
 
-    without: a folder that is no source, though it may lie in one. Every 17th, 32 at most, is held out. memory: bytes of
-    pixels to keep; a quarter of what the machine has. UsageError: not two pictures are left.
+    What training runs have written is passed over. Every 17th picture, 32 at most, is held out. memory: bytes of pixels
+    to keep; a quarter of what the machine has. UsageError: not two pictures are left.
     """
     memory = _quarter_of_memory() if memory is None else memory
-    found, skipped = [], []
-    for path in _files(sources, without):
+    found: list[Photograph] = []
+    skipped: list[str] = []
+    for path in _files(sources, skipped):
         try:
             pixels = read_pixels(path)
         except TwcError as error:
@@ -83,21 +85,33 @@ def load(sources: Sequence[Path], smallest: int, memory: int | None = None, with
         raise UsageError(f"{len(found)} pictures of at least {smallest} pixels a side were found, 2 are needed{why}")
     held_out = found[_HELD_OUT_EVERY // 2 :: _HELD_OUT_EVERY][:_HELD_OUT_MOST] or found[-1:]
     train = [photo for photo in found if not any(photo is other for other in held_out)]
-    names = hashlib.sha256("\n".join(f"{p.path.name} {p.size}" for p in found).encode()).hexdigest()[:16]
-    return Photographs(train, held_out, names, skipped)
+    names = "\n".join(f"{p.path.name} {p.size}" for p in found).encode(errors="surrogateescape")
+    return Photographs(train, held_out, hashlib.sha256(names).hexdigest()[:16], skipped)
 
 
-def _files(sources: Sequence[Path], without: Path | None) -> Iterator[Path]:
-    """Each file once, whatever ways lead to it; in folders only plain files that are not hidden."""
-    seen, left_out = set[Path](), None if without is None else without.resolve()
+def _files(sources: Sequence[Path], skipped: list[str]) -> Iterator[Path]:
+    """Each file once, whatever ways lead to it; in folders only plain files that are not hidden, in a fixed order."""
+    seen = set[Path]()
     for source in sources:
-        inside = [p for p in source.rglob("*") if not p.name.startswith(".")] if source.is_dir() else [source]
-        for path in sorted(inside):
+        for path in _inside(source, skipped) if source.is_dir() else [source]:
             real = path.resolve()
-            if not path.is_file() or real in seen or (left_out and left_out in real.parents):
-                continue
-            seen.add(real)
-            yield path
+            if not path.is_file():
+                skipped.append(f"{path}: no regular file")
+            elif real not in seen:
+                seen.add(real)
+                yield path
+
+
+def _inside(folder: Path, skipped: list[str]) -> Iterator[Path]:
+    def unreadable(error: OSError) -> None:
+        skipped.append(f"{error.filename}: {error.strerror}")
+
+    for parent, folders, names in os.walk(folder, onerror=unreadable):
+        ours = SETTINGS in names  # a run's own files are neither photographs nor in anybody's way
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            if not name.startswith(".") and not (ours and name in RUN_FILES):
+                yield Path(parent, name)
 
 
 def _quarter_of_memory() -> int:

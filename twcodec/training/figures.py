@@ -22,10 +22,17 @@ from twcodec.models import file as model_file
 from twcodec.models.model import Model
 from twcodec.training.crops import Photograph
 from twcodec.training.evaluation import Point, middle
-from twcodec.training.files import append_line, read_lines, write_json, write_whole
+from twcodec.training.files import (
+    ENTRY,
+    EVALUATIONS,
+    MODEL,
+    PLOT,
+    append_line,
+    read_lines,
+    write_json,
+    write_whole,
+)
 from twcodec.training.run import Run
-
-MODEL, ENTRY, PLOT, EVALUATIONS = "model.safetensors", "entry.json", "rd.png", "evaluations.jsonl"
 
 
 def measure(data: bytes, photographs: Sequence[Photograph], device: torch.device) -> list[Point]:

@@ -9,6 +9,12 @@ from typing import Any
 
 from twcodec.errors import OutputError
 
+SETTINGS, CHECKPOINT, SNAPSHOT = "settings.json", "checkpoint.pt", "snapshot.safetensors"
+LOG, EVALUATIONS, PLOT = "log.jsonl", "evaluations.jsonl", "rd.png"
+MODEL, ENTRY = "model.safetensors", "entry.json"
+RUN_FILES = frozenset((SETTINGS, CHECKPOINT, SNAPSHOT, LOG, EVALUATIONS, PLOT, MODEL, ENTRY))
+"""All that a run writes. A folder is a run's if SETTINGS is in it."""
+
 
 def write_whole(path: Path, data: bytes) -> None:
     """Put data on the disk beside `path`, and only then under its name. OutputError: it cannot be written."""

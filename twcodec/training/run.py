@@ -18,12 +18,9 @@ from torch import Tensor
 from twcodec.errors import UnreadableError, UsageError
 from twcodec.models.trainable import Config, Network, build
 from twcodec.training.crops import Batch, Loader, Photographs
-from twcodec.training.files import make_folder, write_json, write_whole
+from twcodec.training.files import CHECKPOINT, SETTINGS, SNAPSHOT, make_folder, write_json, write_whole
 from twcodec.training.objective import Loss, objective
 from twcodec.training.soap import SOAP
-
-CHECKPOINT, SNAPSHOT = "checkpoint.pt", "snapshot.safetensors"
-LOG, SETTINGS = "log.jsonl", "settings.json"
 
 
 @dataclass(frozen=True)
@@ -149,6 +146,7 @@ class Run:
             "tails": self._tails.state_dict(),
             "step": self.step,
             "seconds": self.seconds,
+            "settings": json.dumps(self.settings.to_json()),
         }
         packed = io.BytesIO()
         torch.save(state, packed)
@@ -164,14 +162,18 @@ class Run:
         """Go on from the checkpoint. UnreadableError: it is damaged or of another run."""
         try:
             state = torch.load(folder / CHECKPOINT, map_location="cpu", weights_only=True)
+            if state["settings"] != json.dumps(self.settings.to_json()):
+                raise ValueError("it is another run's")
             self.network.load_state_dict(state["network"])
             self._optimiser.load_state_dict(state["optimiser"])
             self._tails.load_state_dict(state["tails"])
             self.average = {name: value.to(self.device) for name, value in state["average"].items()}
             self.step, self.seconds = int(state["step"]), float(state["seconds"])
-        except (OSError, RuntimeError, KeyError, ValueError, EOFError, TypeError, pickle.UnpicklingError) as error:
-            what = (str(error) or type(error).__name__).splitlines()[0]
-            raise UnreadableError(f"the checkpoint in {folder} cannot be used: {what}") from None
+        except ValueError as error:
+            raise UnreadableError(f"the checkpoint in {folder} cannot be used: {str(error).splitlines()[0]}") from None
+        except (OSError, RuntimeError, KeyError, EOFError, TypeError, pickle.UnpicklingError):
+            # torch's own words run over a page, and advise to load pickles without care
+            raise UnreadableError(f"the checkpoint in {folder} cannot be used: it is damaged") from None
 
 
 _AVERAGE_EVERY, _DEAD_ZONE_EVERY = 4, 50
@@ -199,11 +201,12 @@ def open_run(folder: Path, settings: RunSettings, device: torch.device, start: C
 def _check_same(described: Path, settings: RunSettings) -> None:
     try:
         found, wanted = json.loads(described.read_text()), settings.to_json()
-        other = sorted(key for key in wanted if found.get(key) != wanted[key])
-    except (OSError, ValueError, AttributeError):
+        other = sorted(key for key in wanted if found[key] != wanted[key])
+    except (OSError, ValueError, TypeError, KeyError):
         raise UnreadableError(f"{described} does not describe a run") from None
     if other:
-        what = ", ".join(f"{key} {found.get(key)!r} there, {wanted[key]!r} here" for key in other)
+        shown = [key for key in other if key != "network"] or ["init"]
+        what = ", ".join(f"{key} {found[key]!r} there, {wanted[key]!r} here" for key in shown)
         raise UsageError(f"{described.parent} holds a run with other settings: {what}; choose another folder")
 
 
@@ -248,7 +251,7 @@ class Every:
     def called(self, run: Run, folder: Path) -> None:
         """After each step."""
         now = time.monotonic()
-        if run.step % self._log_steps == 0 and self._losses:
+        if self._losses and (run.step % self._log_steps == 0 or run.step == 1 or run.progress >= 1):
             total, bpp, mse = torch.stack(self._losses).mean(0).tolist()
             self._losses.clear()
             if not math.isfinite(total):

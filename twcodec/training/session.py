@@ -15,11 +15,12 @@ from twcodec.training import figures
 from twcodec.training.crops import Photographs, load
 from twcodec.training.evaluation import Point, evaluate
 from twcodec.training.figures import finished
-from twcodec.training.files import append_line
+from twcodec.training.files import LOG, append_line
 from twcodec.training.finish import Finishing, finish
-from twcodec.training.run import LOG, Every, Run, RunSettings, open_run, train
+from twcodec.training.run import Every, Run, RunSettings, open_run, train
 from twcodec.training.stopping import Stopper
 
+_NAMED = 5
 EVALUATED = 8
 """Held-out pictures for the figures on the way; the final ones take all."""
 
@@ -62,10 +63,12 @@ def sit(
     Returns the catalogue's entry, or None if `stopper` ended it before: then the run is saved. Errors: UsageError,
     UnreadableError, UnsupportedError, OutputError, and LimitError where the memory is not enough.
     """
-    photographs = load(sources, settings.patch, without=folder)
-    for line in photographs.skipped[:5]:
+    photographs = load(sources, settings.patch)
+    for line in photographs.skipped[:_NAMED]:
         view.say(f"left out: {line}")
-    view.say(f"{len(photographs.train)} pictures to learn from, {len(photographs.held_out)} held out")
+    if len(photographs.skipped) > _NAMED:
+        view.say(f"and {len(photographs.skipped) - _NAMED} more were left out")
+    view.say(f"pictures to learn from: {len(photographs.train)}, held out: {len(photographs.held_out)}")
     settings = replace(settings, data=photographs.names, init=start.origin, network=start.config)
     run = open_run(folder, settings, device, lambda new: start.fill(new.network))
     entry = finished(folder)
@@ -104,4 +107,5 @@ def _write(
     view.say("measuring real files of the held-out pictures")
     points = figures.measure(data, photographs.held_out, run.device)
     view.evaluated(run.step, points)
+    view.say("done")
     return figures.write_model(folder, data, {**about, **figures.circumstances(run)}, points)
