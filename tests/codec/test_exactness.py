@@ -8,8 +8,9 @@ import torch
 
 import twcodec
 from twcodec.codec.settings import Settings
-from twcodec.exact.hyperprior import Hyperprior
+from twcodec.exact.hyperprior import Hyperprior, MeanScaleHyperprior
 from twcodec.exact.layers import Layer
+from twcodec.exact.two_step import TwoStepHyperprior
 
 
 @contextlib.contextmanager
@@ -24,8 +25,12 @@ def threads(count):
 
 @pytest.fixture(scope="module", params=["default", "default-1"])
 def codec(request):
-    """Both families that ship, once the default is of the newer one."""
-    return twcodec.open_codec(request.param, device="cpu")
+    """Both families that ship."""
+    found = twcodec.open_codec(request.param, device="cpu")
+    assert isinstance(
+        found.model.family.entropy, TwoStepHyperprior if request.param == "default" else MeanScaleHyperprior
+    )
+    return found
 
 
 @pytest.fixture(scope="module")

@@ -84,6 +84,14 @@ def test_training_can_go_on_from_a_model_file(network, data, tmp_path):
         assert np.array_equal(parsed.tensors[name], other.tensors[name]), name
 
 
+def test_training_goes_on_from_the_embedded_default():
+    start = start_from("default")
+    network = Network(start.config)
+    start.fill(network)
+    assert network.config.m == 320
+    assert float(network.g_a.blocks[0].project.weight.abs().sum()) > 0
+
+
 def test_converting_twice_gives_the_same_bytes(network, data):
     assert build(network, {"test": True}) == data
 

@@ -37,6 +37,7 @@ def test_the_defaults_are_pinned():
     """Files made with them must decode for ever."""
     assert catalogue.name_of(bytes.fromhex("25bd498318f79b635915497c2da11131")) == "default-1"
     assert catalogue.name_of(bytes.fromhex("872638337d5df687252a7c9c95a61edd")) == "default-2"
+    assert catalogue.name_of(bytes.fromhex("bf2f0dc68fe483c557a4122f9302fa7a")) == "default-3"
 
 
 def test_the_second_default_is_the_first_with_other_tables(data):

@@ -100,7 +100,6 @@ def command(
     from twcodec.cli.training_view import TrainingView
     from twcodec.codec.codec import find_device
     from twcodec.models.trainable import start_from
-    from twcodec.training.finish import Finishing
     from twcodec.training.run import RunSettings
     from twcodec.training.session import Sitting, sit
     from twcodec.training.stopping import Stopper
@@ -123,7 +122,7 @@ def command(
     )
     sources, sitting, stopper = tuple(map(Path, data)), Sitting(save_every, evaluate_every), Stopper()
     with TrainingView(as_json, quiet) as view:
-        entry = sit(sources, Path(run), settings, start_from(init), found, sitting, Finishing(), view, stopper)
+        entry = sit(sources, Path(run), settings, start_from(init), found, sitting, view, stopper)
     if entry is None:
         return ExitCode.INTERRUPTED if stopper.signal == signal.SIGINT else 128 + int(stopper.signal or 0)
     if as_json:

@@ -163,18 +163,6 @@ class Network(nn.Module):
         likelihood = self.density(rated, log_scales)
         return Coded(residual + (symbols - residual).detach() + means, _bits(likelihood), z_bits)
 
-    @torch.no_grad()
-    def latents(self, x: Tensor, rows: Tensor, amp: bool = False) -> tuple[Tensor, Tensor]:
-        """y and z of x, for training the entropy part alone."""
-        with _autocast(x, amp):
-            y = self.analyse(x, rows)
-            return y, self._h_a(y).float()
-
-    def entropy_parameters(self) -> list[nn.Parameter]:
-        """What `code` depends on, but for the quantiles."""
-        modules = (self.h_s, self.first, self.context, self.second, self.density, self.bottleneck)
-        return [p for m in modules for name, p in m.named_parameters() if not name.endswith("quantiles")]
-
     def analyse(self, x: Tensor, rows: Tensor) -> Tensor:
         """g_a and the gain: x to y, (B, M, h, w)."""
         padded = functional.pad(x - 0.5, [self.config.lap] * 4, mode="replicate")

@@ -16,7 +16,7 @@ from twcodec.training.crops import Photographs, load
 from twcodec.training.evaluation import Point, evaluate
 from twcodec.training.figures import finished
 from twcodec.training.files import LOG, append_line
-from twcodec.training.finish import Finishing, finish
+from twcodec.training.finish import finish
 from twcodec.training.run import Every, Run, RunSettings, open_run, train
 from twcodec.training.stopping import Stopper
 
@@ -54,7 +54,6 @@ def sit(
     start: Start,
     device: torch.device,
     how: Sitting,
-    finishing: Finishing,
     view: View,
     stopper: Stopper,
 ) -> dict[str, Any] | None:
@@ -83,7 +82,7 @@ def sit(
         if stopper():
             view.say(f"stopped at step {run.step}; the same command goes on")
             return None
-        return _write(run, folder, photographs, start, finishing, view)
+        return _write(run, folder, photographs, start, view)
 
 
 def _watched(folder: Path, photographs: Photographs, how: Sitting, view: View) -> Every:
@@ -99,11 +98,9 @@ def _watched(folder: Path, photographs: Photographs, how: Sitting, view: View) -
     return Every(log, look, how.log_steps, 60 * how.save_every, 60 * how.evaluate_every)
 
 
-def _write(
-    run: Run, folder: Path, photographs: Photographs, start: Start, finishing: Finishing, view: View
-) -> dict[str, Any]:
+def _write(run: Run, folder: Path, photographs: Photographs, start: Start, view: View) -> dict[str, Any]:
     about = figures.provenance(run, start.origin, len(photographs.train))
-    data = finish(run, photographs.train, finishing, about, view.say)
+    data = finish(run, photographs.train, about, view.say)
     view.say("measuring real files of the held-out pictures")
     points = figures.measure(data, photographs.held_out, run.device)
     view.evaluated(run.step, points)
