@@ -105,6 +105,17 @@ def bd_rate(anchor: Curve, test: Curve, metric: str = "psnr") -> float | None:
     return round(100 * (float(np.exp(np.mean(ours - theirs))) - 1), 2)
 
 
+def by_picture(rows: list[dict[str, Any]], name: str, other: str) -> dict[str, float | None]:
+    """BD-rate (PSNR) of one codec against another on each picture, best first."""
+    curves: dict[tuple[str, str], Curve] = {}
+    for row in rows:
+        points = curves.setdefault((row["codec"], row["picture"]), {"bpp": [], "psnr": []})
+        for key, values in points.items():
+            values.append(row[key])
+    found = {p: bd_rate(curves[other, p], points) for (codec, p), points in curves.items() if codec == name}
+    return dict(sorted(found.items(), key=lambda item: item[1] if item[1] is not None else math.inf))
+
+
 def published_curves() -> dict[str, Curve]:
     found = json.loads((SHARED / "reference" / "kodak_published.json").read_text())
     found = found.get("curves", found)
@@ -136,6 +147,7 @@ def main() -> None:
         "date": time.strftime("%Y-%m-%d"),
         "what": " ".join(__doc__.split("\n\n")[2].split()),
         "bd_rate_percent": table,
+        "by_picture_against_avif": {name: by_picture(rows, name, "avif") for name in ours},
         "curves": {**ours, **others},
         "pictures": rows,
     }

@@ -1,0 +1,72 @@
+"""Is the default's entropy path exact? Bounds of its layers, and mismatching symbols on Kodak.
+
+    python benchmarks/exact.py [MODEL]
+
+Every picture is coded at -q 1, 4 and 7 and its symbols are decoded with 1 and 2 threads, oneDNN on and off, and tiles
+of another size, each in every combination; z, y, table indices and y_hat must be those of the encoder. Writes
+benchmarks/results/exact.json.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import sys
+import time
+from unittest import mock
+
+import torch
+from kodak import HERE, pictures
+
+import twcodec
+from twcodec.codec.codec import read
+from twcodec.codec.settings import Settings
+from twcodec.exact import hyperprior, two_step
+from twcodec.exact.layers import bound
+from twcodec.models import catalogue
+from twcodec.models import file as model_file
+
+
+def bounds(data: bytes) -> dict[str, float]:
+    """log2 of the largest magnitude that a sum in each layer can have; 53 is the limit."""
+    tensors = model_file.parse(data).tensors
+    layers = [name.removesuffix(".shift") for name in tensors if name.endswith(".shift")]
+    return {n: round(math.log2(bound(tensors[f"{n}.weight"], tensors[f"{n}.bias"])), 1) for n in sorted(layers)}
+
+
+def main() -> None:
+    name, data = catalogue.read(sys.argv[1] if len(sys.argv) > 1 else "default")
+    codec = twcodec.open_codec(model=name, device="cpu")
+    kept, compared, mismatches = [], 0, 0
+    original = hyperprior.Hyperprior.quantise
+    for path, quality in itertools.product(pictures(), (1, 4, 7)):
+        with mock.patch.object(hyperprior.Hyperprior, "quantise", lambda *a: kept.append(original(*a)) or kept[-1]):
+            file, _ = codec.encode_picture(read(path), Settings(quality, transform="never"))
+        encoded = kept.pop()
+        for threads, onednn, tile in itertools.product((1, 2), (True, False), (5, 32)):
+            torch.set_num_threads(threads)
+            with (
+                torch.backends.mkldnn.flags(enabled=onednn),
+                mock.patch.object(hyperprior, "TILE", tile),
+                mock.patch.object(two_step, "TILE", tile),
+            ):
+                found = codec.decode_symbols(file)
+            parts = ("z", "y", "levels", "y_hat")
+            mismatches += sum(int((getattr(found, p) != getattr(encoded, p)).sum()) for p in parts)
+            compared += found.z.numel() + found.y.numel()
+        print(path.stem, quality, mismatches, flush=True)
+    result = {
+        "date": time.strftime("%Y-%m-%d"),
+        "what": " ".join(__doc__.split("\n\n")[2].split()),
+        "model": name,
+        "log2_bounds": bounds(data),
+        "symbols_compared": compared,
+        "mismatches": mismatches,
+    }
+    (HERE / "results" / "exact.json").write_text(json.dumps(result, indent=1) + "\n")
+    print(result)
+
+
+if __name__ == "__main__":
+    main()
