@@ -87,9 +87,9 @@ def test_a_failure_leaves_the_existing_output_as_it_was_and_nothing_else(twc, co
 
 
 def test_symbols_that_do_not_decode_are_not_written(twc, photo, tmp_path, folder, monkeypatch):
-    from twcodec.exact.hyperprior import MeanScaleHyperprior
+    from twcodec.exact.hyperprior import Hyperprior
 
-    monkeypatch.setattr(MeanScaleHyperprior, "verify", lambda *_: False)
+    monkeypatch.setattr(Hyperprior, "verify", lambda *_: False)
     twc("encode", photo, tmp_path / "a.twc").refused(9, "photo.png", "do not decode")
     assert folder() == {"photo.png"}
     assert twc("encode", "--no-verify", photo, tmp_path / "a.twc").code == 0
