@@ -55,6 +55,15 @@ def test_training_learns(photographs, tmp_path):
     assert sum(losses[-15:]) < 0.8 * sum(losses[:15])
 
 
+def test_a_callers_autocast_changes_nothing(photographs):
+    """Its cache of cast weights would outlive the step: training would go on with the weights of the first one."""
+    found, runs = load([photographs], 64).train, [Run(replace(SETTINGS, amp=True), CPU) for _ in range(2)]
+    advance(runs[0], found, 6)
+    with torch.autocast("cpu", enabled=False):
+        advance(runs[1], found, 6)
+    assert all(torch.equal(a, b) for a, b in zip(*map(weights, runs), strict=True))
+
+
 def test_the_learning_rate_rises_and_falls_to_nothing():
     run = Run(replace(SETTINGS, steps=100, warmup=10), CPU)
     rates = []

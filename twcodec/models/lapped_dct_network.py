@@ -300,7 +300,8 @@ def _bits(likelihood: Tensor) -> Tensor:
 
 
 def _autocast(x: Tensor, amp: bool) -> AbstractContextManager[Any]:
-    return torch.autocast(x.device.type, torch.bfloat16, enabled=amp)
+    """Without the cache of cast weights: in a caller's autocast it outlives the step, and what is used is stale."""
+    return torch.autocast(x.device.type, torch.bfloat16, enabled=amp, cache_enabled=False)
 
 
 def _bias(module: nn.Module) -> Tensor:
