@@ -18,6 +18,7 @@ import skimage.data
 from PIL import Image, ImageDraw
 
 import twcodec
+from twcodec.codec import distortion
 
 PICTURES = ("astronaut", "chelsea", "coffee", "rocket", "page")
 SQUARE, SCALE, MARGIN, TITLE = 128, 2, 6, 16
@@ -45,7 +46,7 @@ def avif_like(image: np.ndarray, size: int) -> tuple[int, np.ndarray]:
 
 
 def psnr(a: np.ndarray, b: np.ndarray) -> float:
-    return 10 * np.log10(255**2 / max(1e-9, np.mean((a.astype(float) - b) ** 2)))
+    return distortion.psnr(float(np.mean((a.astype(float) - b) ** 2)) / 255**2)
 
 
 def worst(image: np.ndarray, ours: np.ndarray, theirs: np.ndarray) -> tuple[slice, slice]:

@@ -12,7 +12,7 @@ import click
 
 from twcodec.cli import options
 from twcodec.cli.say import shown, tell
-from twcodec.errors import ExitCode, MissingError, UnreadableError, UsageError
+from twcodec.errors import ExitCode, UnreadableError, UsageError
 
 
 @click.command("train", short_help="Train a model, or go on training one.")
@@ -98,16 +98,15 @@ def command(
     import torch
 
     from twcodec.cli.training_view import TrainingView
-    from twcodec.codec.codec import find_device
+    from twcodec.codec.codec import check_bf16, find_device, has_bf16
     from twcodec.models.trainable import start_from
     from twcodec.training.run import RunSettings
     from twcodec.training.session import Sitting, sit
     from twcodec.training.stopping import Stopper
 
     found = find_device(device)
-    lacking = found.type == "cuda" and not torch.cuda.is_bf16_supported()
-    if precision == "bf16" and lacking:
-        raise MissingError(f"the device {found} has no bf16; use --precision fp32")
+    if precision == "bf16":
+        check_bf16(found)
     if threads is not None:
         torch.set_num_threads(threads)
     settings = RunSettings(
@@ -117,7 +116,7 @@ def command(
         patch=patch,
         lr=lr,
         seed=seed,
-        amp=precision != "fp32" and not lacking,
+        amp=precision != "fp32" and has_bf16(found),
         adversarial=adversarial,
     )
     sources, sitting, stopper = tuple(map(Path, data)), Sitting(save_every, evaluate_every), Stopper()

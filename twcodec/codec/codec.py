@@ -117,8 +117,8 @@ def open_codec(
     if threads is not None and not 1 <= threads <= MAX_THREADS:
         raise UsageError(f"{threads} threads; 1 to {MAX_THREADS} are possible")
     found = find_device(device)
-    if precision == "bf16" and found.type == "cuda" and not torch.cuda.is_bf16_supported():
-        raise MissingError(f"the device {found} has no bf16; use --precision fp32")
+    if precision == "bf16":
+        check_bf16(found)
     name, data = catalogue.read(model)
     try:
         with running(found, None):
@@ -140,6 +140,17 @@ def find_device(name: str) -> torch.device:
     if not there or int(index or 0) >= there:
         raise MissingError(f"the device {name} is not there ({there} CUDA devices); use --device cpu")
     return torch.device("cuda", int(index) if index else torch.cuda.current_device())
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether the device computes in bf16; every CPU does, some slowly."""
+    return device.type != "cuda" or torch.cuda.is_bf16_supported()
+
+
+def check_bf16(device: torch.device) -> None:
+    """MissingError unless `has_bf16`."""
+    if not has_bf16(device):
+        raise MissingError(f"the device {device} has no bf16; use --precision fp32")
 
 
 def read(image: Source, metadata: str = "all", max_pixels: int = DEFAULT_LIMITS.pixels) -> Picture:

@@ -123,9 +123,6 @@ class DepthwiseLayer:
         self._bias = torch.from_numpy(bias.astype(np.float64)).to(device)[:, None, None]
         self._scale = torch.from_numpy(np.exp2(-shift.astype(np.float64))).to(device)[:, None, None]
 
-    def __len__(self) -> int:
-        return len(self._kernel)
-
     def __call__(self, a: Tensor) -> Tensor:
         """a: (C, H, W) integers in float64. Returns (C, H, W)."""
         side, (height, width) = self._kernel.shape[-1], a.shape[1:]

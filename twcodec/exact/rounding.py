@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -27,7 +27,10 @@ class Rounding:
         """rate_weight: 0 to 2; 1 is the theory's, and what pays in practice is a little less."""
         self._offset: Tensor | None = None
         if rate_weight > 0:
-            self._offset = torch.from_numpy(_offsets(tables, rate_weight).ravel()).to(device)
+            rows = zip(tables.first, np.split(tables.cost, tables.start[1:]), strict=True)
+            saved = np.diff([_costs(cost, int(first)) for first, cost in rows], axis=1, prepend=0)
+            saved[:, 0] = 0
+            self._offset = torch.from_numpy(offsets(rate_weight, saved).astype(np.float32).ravel()).to(device)
 
     def __call__(self, residual: Tensor, levels: Tensor) -> Tensor:
         """residual: y - mean, (M, h, w) floats; levels: the table of each. Returns symbols as float32."""
@@ -35,40 +38,37 @@ class Rounding:
         if self._offset is not None:
             parts = (torch.split(t.reshape(-1), _PART) for t in (residual, levels, symbols))
             for r, level, s in zip(*parts, strict=True):
-                self._lean(r, level, s, self._offset)
+                lean(r, level, s, self._offset)
         return symbols.nan_to_num_(0).clamp_(-SYMBOL_LIMIT, SYMBOL_LIMIT)
 
-    @staticmethod
-    def _lean(residual: Tensor, levels: Tensor, symbols: Tensor, offset: Tensor) -> None:
-        """Take one off the magnitude of symbols that are not worth it, in place."""
-        whole = symbols.abs()
-        needed = offset[levels.int() * (_OFFSETS + 1) + whole.clamp(max=_OFFSETS).nan_to_num_(0).int()]
-        symbols.sub_(symbols.sign() * (residual.abs() - whole < needed - 0.5))
+
+def lean(residual: Tensor, levels: Tensor, symbols: Tensor, offset: Tensor) -> None:
+    """Take one off the magnitude of symbols that are not worth it, in place.
+
+    residual, symbols: of one shape, floats; levels: of that shape, the row of `offset` for each. offset: (levels *
+    (SYMBOLS + 1),), as `offsets` gives them.
+    """
+    whole = symbols.abs()
+    needed = offset[levels.int() * (SYMBOLS + 1) + whole.clamp(max=SYMBOLS).nan_to_num_(0).int()]
+    symbols.sub_(symbols.sign() * (residual.abs() - whole < needed - 0.5))
+
+
+def offsets(rate_weight: float, saved: Any) -> Any:
+    """How far beyond k - 1/2 a magnitude must lie to become k. saved: bits that k - 1 saves, an array or a tensor."""
+    return (rate_weight * _BIT * saved / 2).clip(0, _LARGEST_OFFSET)  # (r - k + 1)^2 - (k - r)^2 = 2 (r - k + 1/2)
 
 
 _PART = 1 << 20
 """Symbols that are rounded at a time: bounds the memory for temporary values."""
 
-_OFFSETS = 2
+SYMBOLS = 2
 """Symbols 1 and 2 have an offset of their own; further out that of 2 holds."""
 
-BIT = 2 * math.log(2) / 12
+_BIT, _LARGEST_OFFSET = 2 * math.log(2) / 12, 0.45
 
 
-def _offsets(tables: Tables, rate_weight: float) -> NDArray[np.float32]:
-    """(T, _OFFSETS + 1): how far beyond k - 1/2 a magnitude must lie to become k, for k = 0 (unused), 1, 2."""
-    out = np.zeros((len(tables), _OFFSETS + 1), np.float32)
-    for t, (first, cost) in enumerate(zip(tables.first, np.split(tables.cost, tables.start[1:]), strict=True)):
-        bits = [_symmetric(cost, int(first), k) for k in range(_OFFSETS + 1)]
-        for k in range(1, _OFFSETS + 1):  # (r - k + 1)^2 - (k - r)^2 = 2 (r - k + 1/2)
-            out[t, k] = np.clip(rate_weight * BIT * (bits[k] - bits[k - 1]) / 2, 0, LARGEST_OFFSET)
-    return out
-
-
-LARGEST_OFFSET = 0.45
-
-
-def _symmetric(cost: NDArray[np.float64], first: int, k: int) -> float:
-    """Bits of the symbols k and -k, on average; an escape where the table does not reach."""
-    entries = [s - first if 0 <= s - first < len(cost) - 1 else len(cost) - 1 for s in (k, -k)]
-    return float(np.mean([cost[entry] for entry in entries]))
+def _costs(cost: NDArray[np.float64], first: int) -> list[float]:
+    """Bits of the symbols k and -k, on average, k = 0 .. SYMBOLS; an escape where the table does not reach."""
+    escape = len(cost) - 1
+    entries = [[s - first if 0 <= s - first < escape else escape for s in (k, -k)] for k in range(SYMBOLS + 1)]
+    return [float(np.mean(cost[pair])) for pair in entries]

@@ -47,7 +47,7 @@ class TwoStepHyperprior(Hyperprior):
     def _walk(self, z_hat: Tensor, height: int, width: int, resolve: Resolve) -> tuple[Tensor, Tensor, Tensor]:
         features = tiled(chain(self._h_s), z_hat, TILE, REACH, up=STRIDE)[:, :height, :width]
         levels, means = self._levels_and_means(tiled(chain(self._first), features, TILE * STRIDE, 0))
-        part = torch.from_numpy(_first_step(tuple(levels.shape))).to(levels.device)
+        part = torch.from_numpy(first_step(tuple(levels.shape))).to(levels.device)
         y = resolve(levels, means, part) * part
         # float32 rounds sums only from 2^24 on, and those are saturated
         known = saturate((y + means).mul_(ONE)).mul_(part)
@@ -64,11 +64,11 @@ class TwoStepHyperprior(Hyperprior):
         return chain(self._second)(torch.cat([features.double(), context]))
 
     def _parts(self, shape: tuple[int, ...]) -> tuple[NDArray[np.bool_], ...]:
-        first = _first_step(shape)
+        first = first_step(shape)
         return first, ~first
 
 
-def _first_step(shape: tuple[int, ...]) -> NDArray[np.bool_]:
+def first_step(shape: tuple[int, ...]) -> NDArray[np.bool_]:
     """(M, h, w): where channel + row + column is even."""
     odd = [np.arange(n) % 2 == 1 for n in shape]
     # bytes, where a sum would take eight for each

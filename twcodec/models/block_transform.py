@@ -26,7 +26,7 @@ BLOCK = 16
 _TILE = 64
 """Latents a side of the tiles on which large pictures are computed: 1024 x 1024 pixels."""
 
-_MOST_BLOCKS = 64
+MOST_BLOCKS = 64
 Layout = dict[str, tuple[tuple[int | None, ...], str]]
 """Shape and dtype of tensors in a model file; None is any size."""
 
@@ -136,8 +136,8 @@ def _count(file: ModelFile, side: str) -> int:
     count = 0
     while f"{side}.blocks.{count}.depthwise.weight" in file.tensors:
         count += 1
-    if not 1 <= count <= _MOST_BLOCKS:
-        raise UnsupportedError(f"the model file has {count} blocks in {side}; 1 to {_MOST_BLOCKS} are known")
+    if not 1 <= count <= MOST_BLOCKS:
+        raise UnsupportedError(f"the model file has {count} blocks in {side}; 1 to {MOST_BLOCKS} are known")
     return count
 
 

@@ -68,8 +68,7 @@ def read(name: str) -> tuple[str, bytes]:
     if not path.suffix and not os.path.exists(name):  # noqa: PTH110 - Path.exists raises for names that are too long
         raise UnsupportedError(f"unknown model {name!r}; there are: {', '.join(names())}, or a path")
     try:
-        if not path.is_file() and not path.is_dir():  # a pipe would wait for ever, a device never end
-            path.stat()
+        if path.exists() and not path.is_file() and not path.is_dir():  # a pipe waits for ever, a device never ends
             raise UnreadableError(f"the model file {name} is no regular file")
         if path.stat().st_size > _MOST_BYTES:
             raise LimitError(f"the model file {name} has over {_MOST_BYTES >> 20} MiB")

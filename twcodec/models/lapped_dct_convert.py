@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -48,7 +49,7 @@ def convert(network: Network) -> dict[str, NDArray[Any]]:
         parts = quantise_weights(np.ascontiguousarray(weight), bias)
         for part, value in zip(("weight", "bias", "shift"), parts, strict=True):
             out[f"{name}.{part}"] = np.asarray(value)
-    z_tables, medians = factorised_tables(_copy_of_bottleneck(network))
+    z_tables, medians = factorised_tables(copy.deepcopy(network.bottleneck).cpu())
     out.update({**tensors_of("y", density_tables(network.density)), **tensors_of("z", z_tables)})
     continued = {_TRAINING + k: v.contiguous().numpy() for k, v in state.items() if _is_continued(k)}
     return {**out, **continued, "thresholds": thresholds(), "medians": medians}
@@ -145,12 +146,6 @@ def _is_continued(name: str) -> bool:
     return name.startswith(_CONTINUED) and not name.rpartition(".")[2].startswith(("_", "target"))
 
 
-def _copy_of_bottleneck(network: Network) -> Any:
-    copy = Network(network.config).bottleneck
-    copy.load_state_dict(network.bottleneck.state_dict(), strict=False)
-    return copy.cpu()
-
-
 def thresholds() -> NDArray[np.int32]:
     """(LEVELS - 1,): midpoints between the log scales of neighbouring tables, in activations' units."""
     levels = _log_scales()
@@ -160,8 +155,7 @@ def thresholds() -> NDArray[np.int32]:
 def density_tables(density: ScaleMixture) -> Tables:
     """One table a level: the assumed density over unit intervals around the integers."""
     symbols = torch.arange(0, _REACH + 1, dtype=torch.float64)
-    double = ScaleMixture().double()
-    double.load_state_dict(density.state_dict())
+    double = copy.deepcopy(density).cpu().double()
     tables = []
     for log_scale in _log_scales():
         reach = min(_REACH, math.ceil(30 * math.exp(log_scale)) + 2)

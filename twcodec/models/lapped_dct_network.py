@@ -16,17 +16,19 @@ from torch import nn
 from torch.nn import functional
 
 from twcodec.errors import UnsupportedError
-from twcodec.exact.rounding import BIT, LARGEST_OFFSET
+from twcodec.exact.rounding import SYMBOLS, lean, offsets
+from twcodec.exact.two_step import first_step
 from twcodec.models import _compressai
-from twcodec.models.block_transform import BLOCK
+from twcodec.models.block_transform import BLOCK, MOST_BLOCKS
 from twcodec.models.scale_mixture import LOG_SCALE_MAX, LOG_SCALE_MIN, ScaleMixture
+from twcodec.models.two_step import MOST_RATE_WEIGHT
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 _LIKELIHOOD_FLOOR = 1e-9
-_MOST_CHANNELS, _MOST_BLOCKS, _MOST_RATE_WEIGHT = 4096, 64, 2.0
-_DEAD_ZONE_LEVELS, _DEAD_ZONE_SYMBOLS = 64, 2
+_MOST_CHANNELS = 4096
+_DEAD_ZONE_LEVELS = 64
 
 
 @dataclass(frozen=True)
@@ -53,10 +55,10 @@ class Config:
     def __post_init__(self) -> None:
         """UnsupportedError: sizes that no network can have, or that a model file should not ask for."""
         sizes = (self.luma, self.n, self.depth, self.hidden, self.features, self.entropy_hidden, self.filter)
-        fits = all(type(n) is int and 1 <= n <= _MOST_CHANNELS for n in sizes) and self.depth <= _MOST_BLOCKS
+        fits = all(type(n) is int and 1 <= n <= _MOST_CHANNELS for n in sizes) and self.depth <= MOST_BLOCKS
         fits = fits and type(self.chroma) is int and 0 <= self.chroma <= BLOCK**2 and self.luma <= BLOCK**2
         fits = fits and type(self.lap) is int and 0 <= self.lap <= BLOCK
-        fits = fits and type(self.rate_weight) in (int, float) and 0 <= self.rate_weight <= _MOST_RATE_WEIGHT
+        fits = fits and type(self.rate_weight) in (int, float) and 0 <= self.rate_weight <= MOST_RATE_WEIGHT
         fits = fits and len(self.lambdas) >= 2 and all(type(v) is float and 0 < v < 1e6 for v in self.lambdas)
         if not fits:
             raise UnsupportedError("the network's sizes are out of range")
@@ -114,7 +116,7 @@ class Network(nn.Module):
         self.second = _parameters(config.features + 2 * m, config)
         self.bottleneck = _compressai.load("compressai.entropy_models").EntropyBottleneck(n)
         self.density = ScaleMixture()
-        self.register_buffer("dead_zone", torch.zeros(_DEAD_ZONE_LEVELS, _DEAD_ZONE_SYMBOLS + 1))
+        self.register_buffer("dead_zone", torch.zeros(_DEAD_ZONE_LEVELS, SYMBOLS + 1))
         rows = torch.tensor(config.lambdas)
         gain = (rows / rows[len(rows) // 2]).sqrt().log()[:, None].expand(-1, m).clone()
         self.gain = nn.ParameterDict({"log": nn.Parameter(gain), "log_inverse": nn.Parameter(-gain)})
@@ -208,7 +210,7 @@ class Network(nn.Module):
     def _parameters_of(self, y: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
         """Log scales and means of y: (B, M, h, w), in two steps as `exact.two_step`."""
         first_scales, first_means = _apply(self.first, features)
-        part = _first_step(y)
+        part = torch.from_numpy(first_step(tuple(y.shape[1:]))).to(y.device)
         residual = y - first_means
         symbols = self._round(residual, first_scales.clamp(LOG_SCALE_MIN, LOG_SCALE_MAX))
         known = (residual + (symbols - residual).detach() + first_means) * part
@@ -222,19 +224,16 @@ class Network(nn.Module):
         """As `exact.rounding.Rounding`, with the offsets of the nearest of a few levels."""
         symbols = residual.round()
         level = (log_scales - LOG_SCALE_MIN) * ((_DEAD_ZONE_LEVELS - 1) / (LOG_SCALE_MAX - LOG_SCALE_MIN))
-        whole = symbols.abs()
-        index = level.round().long() * (_DEAD_ZONE_SYMBOLS + 1) + whole.clamp(max=_DEAD_ZONE_SYMBOLS).long()
-        needed = self.dead_zone.view(-1)[index]
-        return torch.where(residual.abs() - whole < needed - 0.5, symbols - symbols.sign(), symbols)
+        lean(residual, level.round(), symbols, self.dead_zone.view(-1))
+        return symbols
 
     @torch.no_grad()
     def refresh_dead_zone(self) -> None:
         """Rounding offsets from what the assumed density says that symbols cost now."""
         scales = torch.linspace(LOG_SCALE_MIN, LOG_SCALE_MAX, _DEAD_ZONE_LEVELS, device=self.dead_zone.device)
-        symbols = torch.arange(_DEAD_ZONE_SYMBOLS + 1.0, device=scales.device).expand(len(scales), -1)
+        symbols = torch.arange(SYMBOLS + 1.0, device=scales.device).expand(len(scales), -1)
         bits = -torch.log2(self.density(symbols, scales[:, None].expand_as(symbols)).clamp_min(_LIKELIHOOD_FLOOR))
-        offsets = self.config.rate_weight * BIT * bits.diff(dim=1) / 2
-        self.dead_zone[:, 1:] = offsets.clamp(0, LARGEST_OFFSET)
+        self.dead_zone[:, 1:] = offsets(self.config.rate_weight, bits.diff(dim=1))
 
 
 class _Side(nn.Module):
@@ -287,12 +286,6 @@ def _apply(layers: nn.ModuleList, x: Tensor) -> tuple[Tensor, Tensor]:
     with torch.autocast(x.device.type, enabled=False):
         scales, means = layers[1](hidden.float()).chunk(2, 1)
     return scales, means
-
-
-def _first_step(y: Tensor) -> Tensor:
-    """(M, h, w) bool: where channel + row + column is even, as `exact.two_step`."""
-    channel, row, column = (torch.arange(n, device=y.device) for n in y.shape[1:])
-    return (channel[:, None, None] + row[:, None] + column) % 2 == 0
 
 
 def _bits(likelihood: Tensor) -> Tensor:

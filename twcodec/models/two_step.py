@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 UP = Geometry(5, 2, 2, transposed=True, output_padding=1)
 POINT = Geometry(1)
 _CONTEXT = 3
-_MOST_RATE_WEIGHT = 2.0
+MOST_RATE_WEIGHT = 2.0
 
 
 def from_file(file: ModelFile, n: int, m: int, device: torch.device) -> TwoStepHyperprior:
@@ -64,6 +64,6 @@ def _integers(
 def _rate_weight(file: ModelFile) -> float:
     """What the encoder's rounding gives for a bit (`exact.rounding`); 0 where the file does not say."""
     found = file.metadata.get("rate_weight", 0)
-    if type(found) not in (int, float) or not 0 <= found <= _MOST_RATE_WEIGHT:
-        raise UnsupportedError(f"the model file's rate weight is not a number from 0 to {_MOST_RATE_WEIGHT:g}")
+    if type(found) not in (int, float) or not 0 <= found <= MOST_RATE_WEIGHT:
+        raise UnsupportedError(f"the model file's rate weight is not a number from 0 to {MOST_RATE_WEIGHT:g}")
     return float(found)

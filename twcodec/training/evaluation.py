@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
+from twcodec.codec.distortion import psnr
 from twcodec.models.trainable import Network
 from twcodec.training.crops import Photograph, Pixels
 
@@ -42,7 +42,7 @@ def evaluate(
             out = network(x, torch.tensor([row], device=device), noise=False)
             bpp = float(out.y_bits + out.z_bits) / (x.shape[-1] * x.shape[-2])
             mse = float(((out.x_hat.clamp(0, 1) * 255).round() - x * 255).square().mean())
-            sums[row] += torch.tensor([bpp, 10 * math.log10(255**2 / max(mse, 1e-9)), bpp + trade_off * mse])
+            sums[row] += torch.tensor([bpp, psnr(max(mse, 1e-9) / 255**2), bpp + trade_off * mse])
     means = (sums / len(photographs)).tolist()
     return [Point(row + 1, *values) for row, values in enumerate(means)]
 

@@ -116,13 +116,13 @@ def note_evaluation(folder: Path, run: Run, points: Sequence[Point]) -> None:
     plot(folder)
 
 
-def plot(folder: Path) -> bool:
-    """Draw every evaluation's RD points; False where matplotlib is missing."""
+def plot(folder: Path) -> None:
+    """Draw every evaluation's RD points, where matplotlib is there."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError:
-        return False
+        return
     figure = Figure(figsize=(7, 5), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
@@ -137,4 +137,3 @@ def plot(folder: Path) -> bool:
     picture = io.BytesIO()
     figure.savefig(picture, format="png", dpi=120)
     write_whole(folder / PLOT, picture.getvalue())
-    return True

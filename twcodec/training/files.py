@@ -17,7 +17,11 @@ RUN_FILES = frozenset((SETTINGS, CHECKPOINT, SNAPSHOT, LOG, EVALUATIONS, PLOT, M
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Put data on the disk beside `path`, and only then under its name. OutputError: it cannot be written."""
+    """Put data on the disk beside `path`, and only then under its name. OutputError: it cannot be written.
+
+    Unlike `imaging.files.write_output`, it waits for the disk, and its temporary file has one name: what a killed run
+    leaves of a 100 MB checkpoint is overwritten by the next.
+    """
     temporary = path.with_name(f".{path.name}.new")
     try:
         with temporary.open("wb") as file:
