@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,8 @@ import twcodec
 from twcodec.imaging.picture import Picture
 
 os.environ.setdefault("GOMP_SPINCOUNT", "2000")  # as twcodec/__main__.py: other processes may share the cores
+
+os.environ["TWC_MODEL_DIR"] = tempfile.mkdtemp(prefix="twc-models-")  # nobody's own models
 
 SHARED = Path(os.environ.get("TWC_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 

@@ -24,17 +24,24 @@ __all__ = ["__version__", "decode", "encode", "info", "open_codec"]
 
 
 def open_codec(
-    model: str = "default", device: str = "auto", precision: Any = "auto", threads: int | None = None
+    model: str = "default",
+    device: str = "auto",
+    precision: Any = "auto",
+    threads: int | None = None,
+    *,
+    quality: float | None = None,
 ) -> Codec:
     """A codec with a model loaded, for many pictures; threads may share it. See `twcodec.codec.codec.open_codec`."""
     from twcodec.codec import codec
 
-    return codec.open_codec(model, device, precision, threads)
+    return codec.open_codec(model, device, precision, threads, quality=quality)
 
 
-def encode(image: Any, quality: float = 4.0, *, model: str = "default", device: str = "auto", **options: Any) -> bytes:
+def encode(
+    image: Any, quality: float | None = None, *, model: str = "default", device: str = "auto", **options: Any
+) -> bytes:
     """Compress one picture (a PIL image, a path, bytes or a stream) to the bytes of a TWC file. See `Codec.encode`."""
-    return open_codec(model, device).encode(image, quality, **options)
+    return open_codec(model, device, quality=quality).encode(image, quality, **options)
 
 
 def decode(data: bytes, *, model: str = "default", device: str = "auto", **options: Any) -> Image:

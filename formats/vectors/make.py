@@ -32,8 +32,8 @@ import slow_decoder  # noqa: E402
 
 import twcodec  # noqa: E402
 from twcodec.codec.settings import Settings  # noqa: E402
-from twcodec.exact.hyperprior import Symbols  # noqa: E402
-from twcodec.exact.hyperprior import symbols_crc as crc_of  # noqa: E402
+from twcodec.exact.symbols import Symbols  # noqa: E402
+from twcodec.exact.symbols import symbols_crc as crc_of  # noqa: E402
 from twcodec.imaging.picture import Metadata, Picture  # noqa: E402
 
 MODEL = ROOT / "twcodec" / "models" / "weights" / "default-1.safetensors"

@@ -65,7 +65,7 @@ def broken(coded: bytes) -> dict[str, tuple[str, bytes, tuple[str, ...], int]]:
         "later version": ("decode", later, (), 5),
         "too many pixels to decode": ("decode", coded, ("--max-pixels", "100"), 6),
         "no such device to decode": ("decode", coded, ("--device", "cuda:77"), 8),
-        "no such model to decode": ("decode", coded, ("--model", "mbt2018"), 5),
+        "no such model to decode": ("decode", coded, ("--model", "nosuch"), 5),
     }
 
 

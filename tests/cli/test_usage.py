@@ -130,7 +130,7 @@ def test_an_absurd_limit_is_no_error(twc, photo):
 def test_a_model_that_is_not_there(twc, photo, coded, tmp_path):
     for source, command in ((photo, "encode"), (coded, "decode"), (coded, "verify")):
         out = [] if command == "verify" else ["-"]
-        twc(command, "--model", "mbt2018", source, *out).refused(5, "mbt2018", "default")
+        twc(command, "--model", "nosuch", source, *out).refused(5, "nosuch", "default")
         twc(command, "--model", tmp_path / "no.safetensors", source, *out).refused(3, "no.safetensors")
         twc(command, "--model", photo, source, *out).refused(5, "model file")
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from twcodec.errors import CorruptError, UnsupportedError
 from twcodec.exact import coder
-from twcodec.exact.hyperprior import Cost
+from twcodec.exact.cost import Cost
 from twcodec.exact.tables import TOTAL, Tables, table_from_probabilities
 from twcodec.models.mean_scale import gaussian_tables, scale_levels, thresholds
 

@@ -13,6 +13,7 @@ from twcodec.exact import hyperprior, two_step
 from twcodec.exact.arithmetic import EXACT_LIMIT, ONE, SATURATION
 from twcodec.exact.layers import DepthwiseLayer, Geometry, Layer, bound, quantise_weights
 from twcodec.exact.rounding import Rounding
+from twcodec.exact.symbols import Symbols
 from twcodec.exact.tables import SYMBOL_LIMIT, Tables, table_from_probabilities
 from twcodec.exact.two_step import TwoStepHyperprior
 
@@ -119,7 +120,7 @@ def latents(height: int, width: int, seed: int = 3) -> tuple[torch.Tensor, torch
     return y, z
 
 
-def same(a: hyperprior.Symbols, b: hyperprior.Symbols) -> bool:
+def same(a: Symbols, b: hyperprior.Symbols) -> bool:
     return all(torch.equal(getattr(a, part), getattr(b, part)) for part in ("y", "z", "levels", "y_hat"))
 
 
@@ -141,7 +142,7 @@ def test_both_steps_are_busy(entropy):
     symbols = entropy.quantise(*latents(37, 22))
     means = symbols.y_hat - symbols.y
     parts = entropy._parts(tuple(symbols.y.shape))
-    for part in map(torch.from_numpy, parts):
+    for part in (torch.from_numpy(p).view_as(symbols.levels) for p in parts):
         assert len(symbols.levels[part].unique()) > 8
         assert means[part].std() > 1
         assert (symbols.y[part] != 0).float().mean() > 0.5
@@ -149,7 +150,7 @@ def test_both_steps_are_busy(entropy):
 
 
 def test_steps_are_a_checkerboard_that_changes_its_colour_from_channel_to_channel(entropy):
-    first, second = entropy._parts((2, 3, 4))
+    first, second = (p.reshape(2, 3, 4) for p in entropy._parts((2, 3, 4)))
     assert first.astype(int).tolist() == [
         [[1, 0, 1, 0], [0, 1, 0, 1], [1, 0, 1, 0]],
         [[0, 1, 0, 1], [1, 0, 1, 0], [0, 1, 0, 1]],
@@ -159,7 +160,7 @@ def test_steps_are_a_checkerboard_that_changes_its_colour_from_channel_to_channe
 
 def test_the_first_step_does_not_depend_on_y_and_the_second_does(entropy):
     y, z = latents(12, 10)
-    first = torch.from_numpy(entropy._parts(tuple(y.shape))[0])
+    first = torch.from_numpy(entropy._parts(tuple(y.shape))[0]).view_as(y)
     a, b = entropy.quantise(y, z), entropy.quantise(torch.where(first, y + 3, y), z)
     assert torch.equal(a.levels[first], b.levels[first])
     assert not torch.equal(a.levels[~first], b.levels[~first])
@@ -183,11 +184,11 @@ def test_steps_in_plain_integers(entropy):
     """The second step's parameters once more from its layers, one call each, without tiles."""
     y, z = latents(6, 7)
     symbols = entropy.quantise(y, z)
-    features = z_hat = entropy._z_hat(symbols.z.double())
+    features = z_hat = entropy._z_hat(symbols.z.double(), 1.0)
     for layer in entropy._h_s:
         features = layer(features)
     features = features[:, :6, :7]
-    first = torch.from_numpy(entropy._parts(tuple(y.shape))[0])
+    first = torch.from_numpy(entropy._parts(tuple(y.shape))[0]).view_as(y)
     scales, means = entropy._first[1](entropy._first[0](features)).chunk(2)
     known = torch.where(first, (ONE * symbols.y + means).clamp(1 - SATURATION, SATURATION - 1), 0)
     context = entropy._context(torch.cat([known, known.abs()]))

@@ -22,9 +22,7 @@ if TYPE_CHECKING:
 @click.command("encode", short_help="Compress a picture.")
 @click.argument("source", metavar="IN")
 @click.argument("target", metavar="OUT")
-@click.option(
-    "-q", "--quality", type=float, default=4.0, show_default=True, help="1 (smallest) to 7 (best), continuous."
-)
+@click.option("-q", "--quality", type=float, default=None, help="1 (smallest) to 7 (best), continuous.  [default: 4]")
 @click.option("--ways", type=int, default=2, show_default=True, help="Branches to try, the plain one included.")
 @click.option(
     "--transform",
@@ -43,6 +41,13 @@ if TYPE_CHECKING:
 @click.option(
     "--metadata", type=click.Choice(["all", "none"]), default="all", show_default=True, help="ICC, EXIF, XMP and text."
 )
+@click.option(
+    "--score",
+    type=click.Choice(["exact", "fast"]),
+    default="exact",
+    show_default=True,
+    help="How branches are ranked: by what would be coded, or (mbt2018, cheng2020) by a quicker estimate.",
+)
 @click.option("--no-verify", is_flag=True, help="Do not decode the symbols again before writing.")
 @click.option(
     "--precision",
@@ -55,13 +60,14 @@ if TYPE_CHECKING:
 def command(
     source: str,
     target: str,
-    quality: float,
+    quality: float | None,
     ways: int,
     transform: str,
     transforms: str | None,
     seed: int | None,
     metric: str,
     metadata: Literal["all", "none"],
+    score: str,
     no_verify: bool,
     precision: str,
     model: str,
@@ -83,7 +89,7 @@ def command(
     names = () if transforms is None else tuple(name.strip() for name in transforms.split(","))
     if not source:
         raise UsageError("an empty file name was given")
-    settings = Settings(quality, ways, transform, names, seed, metric, precision, not no_verify)  # type: ignore[arg-type]
+    settings = Settings(quality, ways, transform, names, seed, metric, precision, not no_verify, score)  # type: ignore[arg-type]
     with options.about(source, target):
         check_output(target, force, source)
         from twcodec.imaging.read import read_picture
@@ -94,7 +100,7 @@ def command(
             options.warn(shown(target), ("this will be a TWC file, whatever its name says",), quiet)
     from twcodec.codec.codec import open_codec  # imports torch: everything that can fail without it has been tried
 
-    codec = open_codec(model, device, settings.precision, threads)
+    codec = open_codec(model, device, settings.precision, threads, quality=quality)
     with options.about(source, target):
         with working(f"encoding {shown(source)}", picture.width * picture.height, quiet):
             data, report = codec.encode_picture(picture, settings)

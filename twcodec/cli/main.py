@@ -24,6 +24,7 @@ COMMANDS = {
     "info": "Show what TWC files say of themselves.",
     "verify": "Check that TWC files decode.",
     "train": "Train a model, or go on training one.",
+    "models": "List, show, import and pull models.",
 }
 """One file each in twcodec/cli, imported only when it is called."""
 

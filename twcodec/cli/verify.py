@@ -38,7 +38,7 @@ def command(
         found = info(data, limits)  # before torch is imported
         from twcodec.codec.codec import open_codec
 
-        codec = codec or open_codec(model, device, threads=threads)
+        codec = codec or open_codec(model, device, threads=threads, digest=bytes.fromhex(found.digest))
         codec.verify(data, limits)
         if as_json:
             tell(json.dumps({"file": as_text(name), "ok": True, **found.to_json()}))

@@ -1,21 +1,22 @@
-"""One branch: transform, analyse, quantise, score."""
+"""The branches: transform, analyse, quantise, score."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
 
 from twcodec.codec import distortion
 from twcodec.codec.grid import reconstruct, to_input
+from twcodec.codec.lanes import Lanes
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from twcodec.codec.candidates import Candidate
     from twcodec.codec.settings import Settings
-    from twcodec.exact.hyperprior import Symbols
+    from twcodec.exact.symbols import Symbols
     from twcodec.models.model import Model
 
 
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
 class Branch:
     """A branch that has been run. bits: of the coded symbols, estimated from the integer tables; a float64 scalar.
 
-    error: mean squared error of values in 0 .. 1. penalty: the distortion in the loss, lambda applied.
+    error: mean squared error of values in 0 .. 1. penalty: the distortion in the loss, lambda applied. latents: y and
+    z, where the symbols are an estimate and those that are coded are still to be found.
     """
 
     candidate: Candidate
@@ -31,35 +33,85 @@ class Branch:
     bits: Tensor
     error: Tensor
     penalty: Tensor
+    latents: tuple[Tensor, Tensor] | None = None
 
     def tensors(self) -> tuple[Tensor, ...]:
         """Everything on the device that outlives the branch's stream."""
         s = self.symbols
-        return s.y, s.z, s.levels, s.y_hat, self.bits, self.error, self.penalty
+        return s.y, s.z, s.levels, s.y_hat, self.bits, self.error, self.penalty, *(self.latents or ())
 
 
-def run(model: Model, samples: Tensor, levels: int, candidate: Candidate, settings: Settings) -> Branch:
-    """Run one branch of the paper's section 3 on samples: (C, H, W) integers in 0 .. levels.
+@dataclass(frozen=True)
+class Job:
+    """A picture to be encoded. samples: (C, H, W) integers in 0 .. levels. quality: on the model's scale."""
+
+    model: Model
+    samples: Tensor
+    levels: int
+    settings: Settings
+    quality: float
+
+
+def run(job: Job, tried: list[Candidate]) -> list[Branch]:
+    """Run the branches of the paper's section 3.
+
+    Each has a stream of its own. Where y has a serial context, the branches are quantised together, in one walk.
+    """
+    device, entropy, fast = job.model.device, job.model.family.entropy, job.settings.score == "fast"
+    lanes, latents = Lanes(device, len(tried)), []
+    for i, candidate in enumerate(tried):
+        with lanes[i]:
+            latents.append(_analyse(job, candidate))
+    together: list[Symbols] = []
+    if entropy.side_by_side and not fast:
+        lanes.join(latents, device)
+        together = entropy.quantise_all(latents, job.quality)
+        lanes = Lanes(device, len(tried))
+    branches = []
+    for i, candidate in enumerate(tried):
+        with lanes[i]:
+            symbols = together[i] if together else _quantise(job, latents[i])
+            branches.append(_scored(job, candidate, symbols, latents[i] if fast else None))
+    lanes.join([b.tensors() for b in branches], device)
+    return branches
+
+
+def final(job: Job, branch: Branch) -> Branch:
+    """The branch with the symbols that are coded, where it was ranked by an estimate of them."""
+    if branch.latents is None:
+        return branch
+    symbols = job.model.family.entropy.quantise(*branch.latents, job.quality)
+    return replace(branch, symbols=symbols, latents=None)
+
+
+def _analyse(job: Job, candidate: Candidate) -> tuple[Tensor, Tensor]:
+    """Latents y and z. bf16 may be used here: any y is codable."""
+    family = job.model.family
+    x = to_input(job.samples, job.levels, candidate.draw, family.stride)
+    with torch.autocast(x.device.type, torch.bfloat16, enabled=job.settings.precision == "bf16"):
+        y = family.g_a(x, job.quality)
+        z = family.h_a(y)
+    return y.float(), z.float()
+
+
+def _quantise(job: Job, latents: tuple[Tensor, Tensor]) -> Symbols:
+    entropy = job.model.family.entropy
+    find = entropy.estimate if job.settings.score == "fast" else entropy.quantise
+    return find(*latents, job.quality)
+
+
+def _scored(job: Job, candidate: Candidate, symbols: Symbols, latents: tuple[Tensor, Tensor] | None) -> Branch:
+    """The branch with its rate and distortion.
 
     The distortion is measured after inversion, against the untransformed input, on values rounded as the decoder
     rounds them, so what is compared is what will be read.
     """
-    x = to_input(samples, levels, candidate.draw, model.family.stride)
-    symbols = analyse(model, x, settings)
-    bits = model.family.entropy.bits(symbols)
-    shape = (samples.shape[0], samples.shape[1], samples.shape[2])
-    x_hat = reconstruct(model, symbols.y_hat, settings.quality, candidate.draw, shape, levels)
-    error = distortion.mse(samples, x_hat, levels)
-    weight = model.lambda_(settings.quality) * 255**2
-    if settings.metric == "mse":
-        return Branch(candidate, symbols, bits, error, weight * error)
-    loss = distortion.ms_ssim_loss(samples, x_hat, levels)
-    return Branch(candidate, symbols, bits, error, weight * distortion.MS_SSIM_LAMBDA * loss)
-
-
-def analyse(model: Model, x: Tensor, settings: Settings) -> Symbols:
-    """Latents of x: (3, H', W') in 0 .. 1, quantised. bf16 may be used here: any y is codable."""
-    with torch.autocast(x.device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
-        y = model.family.g_a(x, settings.quality)
-        z = model.family.h_a(y)
-    return model.family.entropy.quantise(y.float(), z.float())
+    bits = job.model.family.entropy.bits(symbols)
+    shape = (job.samples.shape[0], job.samples.shape[1], job.samples.shape[2])
+    x_hat = reconstruct(job.model, symbols.y_hat, job.quality, candidate.draw, shape, job.levels)
+    error = distortion.mse(job.samples, x_hat, job.levels)
+    penalty = job.model.lambda_(job.quality) * 255**2 * error
+    if job.settings.metric == "ms-ssim":
+        loss = distortion.ms_ssim_loss(job.samples, x_hat, job.levels)
+        penalty = job.model.lambda_(job.quality) * 255**2 * distortion.MS_SSIM_LAMBDA * loss
+    return Branch(candidate, symbols, bits, error, penalty, latents)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -26,12 +26,12 @@ class Scored:
     payload: bytes | None = None
 
 
-def score(branches: list[Branch], model: Model, overhead_bytes: int, pixels: int) -> list[Scored]:
+def score(branches: list[Branch], model: Model, overhead_bytes: int, pixels: int, exactly: bool = True) -> list[Scored]:
     """Losses of all branches: estimated, and exact for those that could win.
 
     overhead_bytes: of the file, beside the coded symbols. pixels: of the picture as it was given, in every branch.
     Branches whose estimates differ by less than the estimate's own error are coded, so that a two-way file is never
-    worse than the one-way file, not even by a byte.
+    worse than the one-way file, not even by a byte. exactly: if not, no branch is coded, and the estimates decide.
     """
     estimates = [(float(b.bits.item()), float(b.penalty.item())) for b in branches]
     margins = [ESTIMATE_ERROR * bits + ESTIMATE_BITS for bits, _ in estimates]
@@ -40,7 +40,7 @@ def score(branches: list[Branch], model: Model, overhead_bytes: int, pixels: int
     scored = []
     for branch, (bits, penalty), margin, loss in zip(branches, estimates, margins, losses, strict=True):
         payload = None
-        if loss - margin / pixels <= ceiling:
+        if exactly and loss - margin / pixels <= ceiling:
             payload = model.family.entropy.encode(branch.symbols)
             loss = 8 * (len(payload) + overhead_bytes) / pixels + penalty
         scored.append(Scored(branch, bits, penalty, loss, payload))
@@ -49,5 +49,10 @@ def score(branches: list[Branch], model: Model, overhead_bytes: int, pixels: int
 
 def best(scored: list[Scored]) -> int:
     """The index of the winner; ties go to the first, which is the picture as it is."""
-    contenders = [i for i, s in enumerate(scored) if s.payload is not None]
+    contenders = [i for i, s in enumerate(scored) if s.payload is not None] or range(len(scored))
     return min(contenders, key=lambda i: (scored[i].loss, i))
+
+
+def coded(scored: Scored, model: Model, branch: Branch) -> Scored:
+    """A branch that was ranked by an estimate, with the symbols that are coded."""
+    return replace(scored, branch=branch, payload=model.family.entropy.encode(branch.symbols))

@@ -13,7 +13,7 @@ from PIL.Image import Image
 from twcodec.codec import decode as decoding
 from twcodec.codec import encode as encoding
 from twcodec.codec.runtime import running
-from twcodec.codec.settings import MAX_THREADS, Metric, Precision, Settings, TransformMode
+from twcodec.codec.settings import MAX_THREADS, Metric, Precision, Score, Settings, TransformMode
 from twcodec.container import Container, Limits
 from twcodec.container.limits import DEFAULT_LIMITS
 from twcodec.errors import MissingError, UnsupportedError, UsageError
@@ -24,7 +24,7 @@ from twcodec.models.model import Model
 
 if TYPE_CHECKING:
     from twcodec.codec.report import Report
-    from twcodec.exact.hyperprior import Symbols
+    from twcodec.exact.symbols import Symbols
     from twcodec.imaging.picture import Picture
 
 Source = Any
@@ -45,7 +45,7 @@ class Codec:
     def encode(
         self,
         image: Source,
-        quality: float = 4.0,
+        quality: float | None = None,
         ways: int = 2,
         transform: TransformMode = "auto",
         seed: int | None = None,
@@ -54,14 +54,16 @@ class Codec:
         *,
         transforms: tuple[str, ...] = (),
         verify: bool = True,
+        score: Score = "exact",
         max_pixels: int = DEFAULT_LIMITS.pixels,
     ) -> bytes:
         """Compress a picture (a PIL image, a path, bytes or a stream) to the bytes of a TWC file.
 
-        quality: the model's scale, 1 to 7 for the default. ways, transform, transforms, seed, metric: see `Settings`.
+        quality: the model's scale, 1 to 7 for the default; None is 4, or a model's only one. ways, transform,
+        transforms, seed, metric, score: see `Settings`.
         metadata: "all" or "none". Errors: UsageError, UnreadableError, LimitError, VerificationError.
         """
-        settings = Settings(quality, ways, transform, tuple(transforms), seed, metric, verify=verify)
+        settings = Settings(quality, ways, transform, tuple(transforms), seed, metric, verify=verify, score=score)
         picture = read(image, metadata, max_pixels)
         return self.encode_picture(picture, settings)[0]
 
@@ -106,10 +108,18 @@ class Codec:
 
 
 def open_codec(
-    model: str = catalogue.DEFAULT, device: str = "auto", precision: Precision = "auto", threads: int | None = None
+    model: str = catalogue.DEFAULT,
+    device: str = "auto",
+    precision: Precision = "auto",
+    threads: int | None = None,
+    *,
+    quality: float | None = None,
+    digest: bytes | None = None,
 ) -> Codec:
     """A codec with a model: a name of the catalogue or the path of a model file.
 
+    quality: which of the models of a published architecture, "mbt2018", that have one quality each; None is 4. digest:
+    of the model that a file needs: see `catalogue.read`.
     device: "auto" (CUDA where there is one), "cpu", "cuda", "cuda:1". precision: of the analysis; "auto" is fp32.
     threads: for torch on the CPU; None leaves torch's own choice. Errors: UnsupportedError, MissingError, UsageError.
     """
@@ -119,7 +129,7 @@ def open_codec(
     found = find_device(device)
     if precision == "bf16":
         check_bf16(found)
-    name, data = catalogue.read(model)
+    name, data = catalogue.read(model, quality, digest)
     try:
         with running(found, None):
             return Codec(Model(data, name, found), precision, threads)

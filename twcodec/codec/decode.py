@@ -8,7 +8,7 @@ import torch
 
 from twcodec.codec import grid
 from twcodec.errors import CorruptError
-from twcodec.exact.hyperprior import Symbols, symbols_crc
+from twcodec.exact.symbols import Symbols, symbols_crc
 from twcodec.imaging import alpha, metadata
 from twcodec.imaging.picture import Metadata, Picture
 from twcodec.transforms import IDENTITY, Draw, by_id
@@ -53,7 +53,7 @@ def decode_symbols(model: Model, container: Container) -> Symbols:
     if not low <= header.quality <= high:
         raise CorruptError(f"the header claims quality {header.quality:g}; its model has {low:g} to {high:g}")
     size = grid.latent_size(transform_of(header), header.height, header.width, model.family.stride)
-    symbols = model.family.entropy.decode(container.data, *size)
+    symbols = model.family.entropy.decode(container.data, *size, header.quality)
     if symbols_crc(symbols) != header.symbols_crc:
         raise CorruptError("the checksum of the decoded symbols does not match; the file is damaged")
     return symbols

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING
 import torch
 
 from twcodec.codec import branch, choice, grid
-from twcodec.codec.candidates import Candidate, candidates
-from twcodec.codec.lanes import Lanes
+from twcodec.codec.candidates import candidates
 from twcodec.codec.report import Report, branch_report
 from twcodec.container import Container, Header
 from twcodec.errors import CorruptError, VerificationError
-from twcodec.exact.hyperprior import symbols_crc
+from twcodec.exact.symbols import symbols_crc
 from twcodec.imaging import alpha, metadata
 
 if TYPE_CHECKING:
@@ -29,40 +28,31 @@ def encode(model: Model, picture: Picture, settings: Settings) -> tuple[bytes, R
 
     UsageError: a quality out of the model's range. VerificationError: the coded symbols do not decode.
     """
-    settings = replace(settings, quality=model.check_quality(settings.quality))
+    samples = grid.to_samples(picture.samples, model.device)
+    levels, quality = (1 << picture.depth) - 1, model.check_quality(settings.quality)
+    job = branch.Job(model, samples, levels, settings, quality)
     tried = candidates(settings, picture.height, picture.width)
-    branches = _run(model, picture, tried, settings)
-    frame = _frame(model, picture, settings, len(tried))
-    pixels = picture.height * picture.width
-    scored = choice.score(branches, model, len(frame.to_bytes()), pixels)
+    branches = branch.run(job, tried)
+    frame = _frame(job, picture, len(tried))
+    overhead, pixels = len(frame.to_bytes()), picture.height * picture.width
+    scored = choice.score(branches, model, overhead, pixels, exactly=settings.score == "exact")
     winner = choice.best(scored)
+    if scored[winner].payload is None:
+        scored[winner] = choice.coded(scored[winner], model, branch.final(job, branches[winner]))
     if settings.verify:
         _verify(model, scored[winner])
     data = _filled(frame, scored[winner]).to_bytes()
-    return data, _report(model, picture, settings, scored, winner, len(data))
+    return data, _report(job, picture, scored, winner, len(data))
 
 
-def _run(model: Model, picture: Picture, tried: list[Candidate], settings: Settings) -> list[branch.Branch]:
-    """Every branch on a stream of its own."""
-    samples = grid.to_samples(picture.samples, model.device)
-    levels = (1 << picture.depth) - 1
-    lanes = Lanes(model.device, len(tried))
-    branches = []
-    for i, candidate in enumerate(tried):
-        with lanes[i]:
-            branches.append(branch.run(model, samples, levels, candidate, settings))
-    lanes.join([b.tensors() for b in branches], model.device)
-    return branches
-
-
-def _frame(model: Model, picture: Picture, settings: Settings, ways: int) -> Container:
+def _frame(job: branch.Job, picture: Picture, ways: int) -> Container:
     """The file without its symbols: what every branch's file has in common."""
     header = Header(
         width=picture.width,
         height=picture.height,
         mode=picture.mode,
-        digest=model.digest,
-        quality=settings.quality,
+        digest=job.model.digest,
+        quality=job.quality,
         symbols_crc=0,
         ways=ways,
     )
@@ -94,15 +84,15 @@ def _verify(model: Model, winner: Scored) -> None:
         )
 
 
-def _report(model: Model, picture: Picture, settings: Settings, scored: list[Scored], winner: int, size: int) -> Report:
+def _report(job: branch.Job, picture: Picture, scored: list[Scored], winner: int, size: int) -> Report:
     branches = tuple(branch_report(s, i == winner) for i, s in enumerate(scored))
     return Report(
         width=picture.width,
         height=picture.height,
         mode=picture.mode,
-        model=model.name,
-        quality=settings.quality,
-        metric=settings.metric,
+        model=job.model.name,
+        quality=job.quality,
+        metric=job.settings.metric,
         bytes=size,
         bpp=8 * size / (picture.width * picture.height),
         psnr=branches[winner].psnr,

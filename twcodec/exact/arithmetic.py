@@ -35,12 +35,17 @@ def saturate(a: Tensor) -> Tensor:
 def requantise(acc: Tensor, scale: Tensor) -> Tensor:
     """floor(acc scale + 1/2), saturated. acc: (C, N) integers; scale: (C, 1), powers of two, so the product is exact.
 
-    acc is overwritten. Adding the half may round where |acc scale| is near 2^52 or its fraction has over 52 bits, but
-    never across an integer that saturation leaves apart.
+    Or acc: (N, C) and scale: (C,). acc is overwritten. Adding the half may round where |acc scale| is near 2^52 or
+    its fraction has over 52 bits, but never across an integer that saturation leaves apart.
     """
     return saturate(acc.mul_(scale).add_(0.5).floor_())
 
 
 def leaky_relu(a: Tensor) -> Tensor:
     """a for a >= 0, floor(a 655 / 2^16 + 1/2) below. Any shape of integers."""
-    return torch.where(a < 0, a.mul(LEAKY_SLOPE / 65536).add_(0.5).floor_(), a)
+    return torch.maximum(a, a.mul(LEAKY_SLOPE / 65536).add_(0.5).floor_())  # the slope is under 1
+
+
+def relu(a: Tensor) -> Tensor:
+    """a for a >= 0, 0 below. a is overwritten."""
+    return a.clamp_(min=0)

@@ -1,4 +1,4 @@
-"""Hyperpriors on integers: from z to the coded bytes, with and without context.
+"""Hyperpriors on integers: from z to the coded bytes, with and without means and context.
 
 Symbols, means and table indices are integers and the same on every device. Latents that come in are floats: any y is
 codable, so what makes it need not be exact.
@@ -6,9 +6,8 @@ codable, so what makes it need not be exact.
 
 from __future__ import annotations
 
-import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,15 +19,13 @@ from twcodec.exact import coder
 from twcodec.exact.arithmetic import ONE, SATURATION
 from twcodec.exact.cost import Cost
 from twcodec.exact.rounding import Rounding
+from twcodec.exact.symbols import Decoded, Rounded, Source, Symbols
 from twcodec.exact.tiles import tiled
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from twcodec.exact.layers import Layer
     from twcodec.exact.tables import Tables
 
 Z_LIMIT = 1023
@@ -39,30 +36,29 @@ MEDIAN_LIMIT = 1 << 20
 STRIDE = 4
 """y positions to one z position, on each axis."""
 
-TILE, REACH = 32, 2
-"""h_s runs on tiles of z this large; an output depends on z positions no further away than `REACH`."""
+TILE = 32
+"""h_s runs on tiles of z this large."""
+
+REACH = 2
+"""How far from an output lie the positions of z that it depends on, with h_s of two 5x5 and a 3x3 layer."""
 
 
 @dataclass(frozen=True)
-class Symbols:
-    """What is coded for one picture or branch.
+class Lane:
+    """One picture's way through y. z_hat: integers in float64; height, width: of y; quality: on the model's scale."""
 
-    y: (M, h, w), z: (N, ceil(h / 4), ceil(w / 4)), both int32. levels: (M, h, w) uint8, the table of each y symbol.
-    y_hat: (M, h, w) float32, the latent that the decoder will have.
-    """
-
-    y: Tensor
-    z: Tensor
-    levels: Tensor
-    y_hat: Tensor
+    z_hat: Tensor
+    height: int
+    width: int
+    source: Source
+    quality: float = 1.0
 
 
-Resolve = Callable[[torch.Tensor, torch.Tensor, torch.Tensor | None], torch.Tensor]
-"""(levels, means, part) -> symbols of one coding step: an encoder rounds, a decoder decodes.
+Walked = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+"""Levels (uint8), symbols (float32) and y_hat (float32) of every y."""
 
-levels (uint8), means (multiples of 1 / ONE): of every y, (M, h, w). part: bool, which of them are meant; None: all.
-Returns symbols as float32; what they are elsewhere does not matter.
-"""
+Selector = slice | Any
+"""What a coding step holds of y: an index into its symbols in raster order, a slice, or an array of bool or int64."""
 
 
 class Hyperprior(ABC):
@@ -70,6 +66,11 @@ class Hyperprior(ABC):
 
     levels: scale levels, each with a table.
     """
+
+    stride = STRIDE
+    z_limit = Z_LIMIT
+    side_by_side = False
+    """Whether `quantise_all` and `decode_all` cost less than one picture after the other."""
 
     def __init__(
         self,
@@ -95,44 +96,52 @@ class Hyperprior(ABC):
         self._medians = torch.from_numpy(medians.astype(np.float64)).to(device)[:, None, None]
         self._y_coder, self._z_coder = coder.TableCoder(y_tables), coder.TableCoder(z_tables)
         self._y_cost, self._z_cost = Cost(y_tables, device), Cost(z_tables, device)
-        self._z_floor = float(z_tables.cheapest.sum())
+        self._z_cheapest = z_tables.cheapest
+        self._z_floor = float(self._z_cheapest.sum())
         self._round = Rounding(y_tables, rate_weight, device)
 
     @abstractmethod
-    def _walk(self, z_hat: Tensor, height: int, width: int, resolve: Resolve) -> tuple[Tensor, Tensor, Tensor]:
-        """Levels, symbols (float32) and y_hat (float32) of every y, step by step in the order of coding.
+    def _walk(self, lane: Lane) -> Walked:
+        """Every y, step by step in the order of coding. Encoder and decoder share this function."""
 
-        Encoder and decoder share this function. z_hat: integers in float64.
-        """
+    def _walk_all(self, lanes: Sequence[Lane]) -> list[Walked]:
+        """Several pictures; where it pays, side by side."""
+        return [self._walk(lane) for lane in lanes]
 
-    @abstractmethod
-    def _parts(self, shape: tuple[int, ...]) -> tuple[NDArray[np.bool_], ...]:
-        """The positions of y: (M, h, w) that each coding step holds."""
+    def _parts(self, _shape: tuple[int, ...]) -> Sequence[Selector]:
+        """What each coding step holds of y: (M, h, w)."""
+        return (slice(None),)
 
-    def quantise(self, y: Tensor, z: Tensor) -> Symbols:
+    def quantise(self, y: Tensor, z: Tensor, quality: float = 1.0) -> Symbols:
         """Symbols of the latents y: (M, h, w) and z: (N, h / 4, w / 4), floats."""
-        centred = z.double() - self._medians / ONE
-        z_symbols = centred.round_().clamp_(-Z_LIMIT, Z_LIMIT).nan_to_num_(0)
+        return self.quantise_all([(y, z)], quality)[0]
 
-        def resolve(levels: Tensor, means: Tensor, _part: Tensor | None) -> Tensor:
-            return self._round(y - means, levels)
+    def quantise_all(self, latents: Sequence[tuple[Tensor, Tensor]], quality: float = 1.0) -> list[Symbols]:
+        """As `quantise`, of several pictures or branches."""
+        found, lanes = [], []
+        for y, z in latents:
+            found.append(self._z_symbols(z, quality))
+            z_hat, source = self._z_hat(found[-1], quality), self._rounded(y, quality)
+            lanes.append(Lane(z_hat, y.shape[1], y.shape[2], source, quality))
+        return [self._symbols(z, quality, w) for z, w in zip(found, self._walk_all(lanes), strict=True)]
 
-        levels, y_symbols, y_hat = self._walk(self._z_hat(z_symbols), y.shape[-2], y.shape[-1], resolve)
-        return Symbols(y_symbols.int(), z_symbols.int(), levels, y_hat)
+    def estimate(self, y: Tensor, z: Tensor, quality: float = 1.0) -> Symbols:
+        """What ranks a branch quickly: symbols that may differ from those that are coded. Here they do not."""
+        return self.quantise(y, z, quality)
 
     def bits(self, symbols: Symbols) -> Tensor:
         """Length of the coded symbols in bits, escapes and the coder's own losses included. A scalar on the device."""
         channel = torch.arange(len(symbols.z), device=symbols.z.device)[:, None, None].expand_as(symbols.z)
-        tables = self._y_cost(symbols.y, symbols.levels) + self._z_cost(symbols.z, channel)
+        tables = self._y_cost(symbols.y, symbols.levels) + self._z_cost(symbols.z, channel + symbols.z_first)
         return tables + coder.SEAL_BITS + coder.LOSS_BITS * (symbols.y.numel() + symbols.z.numel())
 
     def encode(self, symbols: Symbols) -> bytes:
         """The coded symbols: z, then y."""
         encoder = coder.new_encoder()
         z = symbols.z.cpu().numpy()
-        self._z_coder.encode(encoder, z.ravel(), _channels(z.shape))
-        y, levels = symbols.y.cpu().numpy(), symbols.levels.cpu().numpy()
-        for part in self._parts(y.shape):
+        self._z_coder.encode(encoder, z.ravel(), _channels(z.shape, symbols.z_first))
+        y, levels = symbols.y.cpu().numpy().ravel(), symbols.levels.cpu().numpy().ravel()
+        for part in self._parts(tuple(symbols.y.shape)):
             self._y_coder.encode(encoder, y[part], levels[part])
         payload = coder.finish(encoder)
         self._check_possible(payload, tuple(z.shape))
@@ -142,40 +151,61 @@ class Hyperprior(ABC):
         """Whether payload decodes to these symbols, with the table indices that are already known."""
         decoder = coder.new_decoder(payload)
         z = symbols.z.cpu().numpy()
-        same = np.array_equal(self._z_coder.decode(decoder, _channels(z.shape)), z.ravel())
-        y, levels = symbols.y.cpu().numpy(), symbols.levels.cpu().numpy()
-        for part in self._parts(y.shape):
+        same = np.array_equal(self._z_coder.decode(decoder, _channels(z.shape, symbols.z_first)), z.ravel())
+        y, levels = symbols.y.cpu().numpy().ravel(), symbols.levels.cpu().numpy().ravel()
+        for part in self._parts(tuple(symbols.y.shape)):
             same = same and np.array_equal(self._y_coder.decode(decoder, levels[part]), y[part])
         if same:
             coder.check_finished(decoder)
         return same
 
-    def decode(self, payload: bytes, height: int, width: int) -> Symbols:
+    def decode(self, payload: bytes, height: int, width: int, quality: float = 1.0) -> Symbols:
         """The symbols of a latent of height x width positions.
 
         CorruptError: payload is too short for what is claimed, which is checked before anything of that size is
         allocated, or it is damaged.
         """
-        z_shape = (len(self._medians), -(-height // STRIDE), -(-width // STRIDE))
-        self._check_possible(payload, z_shape)
-        decoder = coder.new_decoder(payload)
-        z = self._z_coder.decode(decoder, _channels(z_shape)).reshape(z_shape)
-        if np.abs(z).max() > Z_LIMIT:
+        return self.decode_all([(payload, height, width)], quality)[0]
+
+    def decode_all(self, files: Sequence[tuple[bytes, int, int]], quality: float = 1.0) -> list[Symbols]:
+        """As `decode`, of several payloads with their heights and widths."""
+        found, decoders, lanes = [], [], []
+        for payload, height, width in files:
+            shape = (len(self._medians), -(-height // self.stride), -(-width // self.stride))
+            self._check_possible(payload, shape)
+            decoders.append(coder.new_decoder(payload))
+            found.append(self._decode_z(decoders[-1], shape, quality))
+            z_hat = self._z_hat(found[-1].double(), quality)
+            lanes.append(Lane(z_hat, height, width, Decoded(self._y_coder, decoders[-1]), quality))
+        walks = self._walk_all(lanes)
+        for decoder in decoders:
+            coder.check_finished(decoder)
+        return [self._symbols(z, quality, walked) for z, walked in zip(found, walks, strict=True)]
+
+    def _decode_z(self, decoder: Any, shape: tuple[int, ...], quality: float) -> Tensor:
+        z = self._z_coder.decode(decoder, _channels(shape, self._z_first(quality))).reshape(shape)
+        if np.abs(z).max() > self.z_limit:
             raise CorruptError("a coded symbol is out of range")
+        return torch.from_numpy(z).to(self._medians.device)
 
-        def resolve(levels: Tensor, _means: Tensor, part: Tensor | None) -> Tensor:
-            where = torch.ones_like(levels, dtype=torch.bool) if part is None else part
-            found = torch.zeros(levels.shape, device=levels.device)
-            decoded = self._y_coder.decode(decoder, levels[where].cpu().numpy())
-            found[where] = torch.from_numpy(decoded).to(levels.device, torch.float32)
-            return found
+    def _symbols(self, z: Tensor, quality: float, walked: Walked) -> Symbols:
+        levels, y, y_hat = walked
+        return Symbols(y.int(), z.int(), levels, y_hat, self._z_first(quality))
 
-        z_symbols = torch.from_numpy(z).to(self._medians.device)
-        levels, y_symbols, y_hat = self._walk(self._z_hat(z_symbols.double()), height, width, resolve)
-        coder.check_finished(decoder)
-        return Symbols(y_symbols.int(), z_symbols, levels, y_hat)
+    def _rounded(self, y: Tensor, _quality: float) -> Source:
+        return Rounded(y, self._round)
 
-    def _z_hat(self, z_symbols: Tensor) -> Tensor:
+    def _z_first(self, _quality: float) -> int:
+        """The table of z's first channel."""
+        return 0
+
+    def _z_symbols(self, z: Tensor, _quality: float) -> Tensor:
+        """Symbols of z, in float64."""
+        centred = z.double() - self._medians / ONE
+        return centred.round_().clamp_(-self.z_limit, self.z_limit).nan_to_num_(0)
+
+    def _z_hat(self, z_symbols: Tensor, _quality: float) -> Tensor:
+        """z as the decoder has it, from symbols in float64: integers, in units of 1 / ONE."""
         return z_symbols * ONE + self._medians
 
     def _check_possible(self, payload: bytes, z_shape: tuple[int, ...]) -> None:
@@ -183,29 +213,54 @@ class Hyperprior(ABC):
         if 8 * len(payload) + _STRIPPED_BITS < self._z_floor * z_shape[1] * z_shape[2]:
             raise CorruptError(f"{len(payload)} bytes of coded symbols cannot hold a picture of this size")
 
-    def _levels_and_means(self, parameters: Tensor) -> tuple[Tensor, Tensor]:
-        """Table index (uint8) and mean (float32, a multiple of 1 / ONE) of every y, from (2 M, h, w) integers."""
-        scales, means = parameters.chunk(2)
-        index = scales.sub(self._lowest).clamp_(0, len(self._level_of) - 1).int()
-        return self._level_of[index], means.div(ONE)
+    def _levels_of(self, scales: Tensor) -> Tensor:
+        """Table index (uint8) of each scale, integers in any float type."""
+        return self._level_of[scales.sub(self._lowest).clamp_(0, len(self._level_of) - 1).int()]
+
+    def _levels_and_means(self, parameters: Tensor, dim: int = 0) -> tuple[Tensor, Tensor]:
+        """Levels and means (float32, multiples of 1 / ONE) from scales and means, 2 M integers along dim."""
+        scales, means = parameters.chunk(2, dim)
+        return self._levels_of(scales), means.float().div(ONE)
 
 
-class MeanScaleHyperprior(Hyperprior):
-    """All of y in one step (Minnen et al. 2018, without context)."""
+class ScaleHyperprior(Hyperprior):
+    """All of y in one step, around 0 (Ballé et al. 2018)."""
 
-    def __init__(self, h_s: Sequence[Layer], *shared: Any) -> None:
-        """h_s: z_hat (N, ...) -> scales and means (2 M, ...). shared: as `Hyperprior`."""
+    means = False
+
+    def __init__(self, h_s: Sequence[Network], *shared: Any, reach: int = REACH) -> None:
+        """h_s: z_hat (N, ...) -> scales (M, ...). shared: as `Hyperprior`. reach: of h_s, in positions of z."""
         super().__init__(*shared)
-        self._h_s = h_s
+        self._h_s, self._reach = h_s, reach
 
-    def _walk(self, z_hat: Tensor, height: int, width: int, resolve: Resolve) -> tuple[Tensor, Tensor, Tensor]:
-        parameters = tiled(chain(self._h_s), z_hat, TILE, REACH, up=STRIDE)[:, :height, :width]
-        levels, means = self._levels_and_means(parameters)
-        y = resolve(levels, means, None)
+    def _walk(self, lane: Lane) -> Walked:
+        scales, means = self._parameters(lane)
+        levels = self._levels_of(scales)
+        y = lane.source.everywhere(levels, means)
         return levels, y, y + means
 
-    def _parts(self, shape: tuple[int, ...]) -> tuple[NDArray[np.bool_], ...]:
-        return (np.ones(shape, bool),)
+    def _parameters(self, lane: Lane) -> tuple[Tensor, Tensor]:
+        """Scales (integers) and means (multiples of 1 / ONE), float32."""
+        out = upsampled(self._h_s, lane, self._reach)
+        if not self.means:
+            return out, torch.zeros_like(out)
+        scales, means = out.chunk(2)
+        return scales, means.div(ONE)
+
+
+class MeanScaleHyperprior(ScaleHyperprior):
+    """All of y in one step (Minnen et al. 2018, without context): h_s gives scales and means (2 M, ...)."""
+
+    means = True
+
+
+Network = Callable[[torch.Tensor], torch.Tensor]
+"""A layer, or what lies between two: integers in float64 to the same."""
+
+
+def upsampled(h_s: Sequence[Network], lane: Lane, reach: int) -> Tensor:
+    """h_s on a picture's z_hat, cropped to y's grid. float32."""
+    return tiled(chain(h_s), lane.z_hat, TILE, reach, up=STRIDE)[:, : lane.height, : lane.width]
 
 
 def _levels_by_scale(thresholds: NDArray[np.int32]) -> tuple[int, NDArray[np.uint8]]:
@@ -218,7 +273,7 @@ def _levels_by_scale(thresholds: NDArray[np.int32]) -> tuple[int, NDArray[np.uin
     return lowest, np.searchsorted(thresholds, np.arange(lowest, highest + 1), side="right").astype(np.uint8)
 
 
-def chain(layers: Sequence[Layer]) -> Callable[[Tensor], Tensor]:
+def chain(layers: Sequence[Network]) -> Network:
     """Layers one behind the other, from integers in any float type to float32, in which activations are exact."""
 
     def run(a: Tensor) -> Tensor:
@@ -234,14 +289,6 @@ _STRIPPED_BITS = 64
 """The coder drops zero bytes at the end, by chance more than these once in 2^64 files."""
 
 
-def symbols_crc(symbols: Symbols) -> int:
-    """CRC-32 of all symbols, z then y, in (channel, row, column) order, as big-endian 16-bit integers."""
-    crc = 0
-    for part in (symbols.z, symbols.y):
-        crc = zlib.crc32(part.cpu().numpy().astype(">i2").tobytes(), crc)
-    return crc
-
-
-def _channels(shape: tuple[int, ...]) -> NDArray[np.uint16]:
-    """The table of each z symbol is its channel."""
-    return np.repeat(np.arange(shape[0], dtype=np.uint16), shape[1] * shape[2])
+def _channels(shape: tuple[int, ...], first: int) -> NDArray[np.uint16]:
+    """The table of each z symbol follows its channel."""
+    return np.repeat(np.arange(first, first + shape[0], dtype=np.uint16), shape[1] * shape[2])

@@ -107,6 +107,33 @@ class Layer:
         return out.reshape(out.shape[0], -1), (rows, cols)
 
 
+class RowLayer:
+    """One integer product on rows, requantised, with an optional LeakyReLU behind it: positions in rows, not columns.
+
+    A 1x1 convolution, or one with a larger kernel of which the caller has gathered the inputs.
+    """
+
+    def __init__(
+        self,
+        weight: NDArray[np.int16],
+        bias: NDArray[np.int64],
+        shift: NDArray[np.int32],
+        activation: bool,
+        device: str | torch.device = "cpu",
+    ) -> None:
+        """weight: (O, ...), inputs in the order of the rows; bias, shift: (O,). UnsupportedError: as `Layer`."""
+        self.activation, self.outputs = activation, len(weight)
+        _prove_exact(weight, bias, shift)
+        self._matrix = torch.from_numpy(weight.reshape(len(weight), -1).astype(np.float64)).to(device)
+        self._bias = torch.from_numpy(bias.astype(np.float64)).to(device)
+        self._scale = torch.from_numpy(np.exp2(-shift.astype(np.float64))).to(device)
+
+    def __call__(self, a: Tensor) -> Tensor:
+        """a: (n, I) integers in float64. Returns (n, O)."""
+        out = requantise(functional.linear(a, self._matrix, self._bias), self._scale)
+        return leaky_relu(out) if self.activation else out
+
+
 class DepthwiseLayer:
     """One integer convolution of each channel with a kernel of its own, stride 1, zero padding, requantised."""
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from twcodec.exact.arithmetic import ONE, saturate
-from twcodec.exact.hyperprior import REACH, STRIDE, TILE, Hyperprior, Resolve, chain
+from twcodec.exact.hyperprior import REACH, STRIDE, TILE, Hyperprior, Lane, Walked, chain, upsampled
 from twcodec.exact.tiles import tiled
 
 if TYPE_CHECKING:
@@ -44,17 +44,17 @@ class TwoStepHyperprior(Hyperprior):
         super().__init__(*shared)
         self._h_s, self._first, self._context, self._second = h_s, first, context, second
 
-    def _walk(self, z_hat: Tensor, height: int, width: int, resolve: Resolve) -> tuple[Tensor, Tensor, Tensor]:
-        features = tiled(chain(self._h_s), z_hat, TILE, REACH, up=STRIDE)[:, :height, :width]
+    def _walk(self, lane: Lane) -> Walked:
+        features = upsampled(self._h_s, lane, REACH)
         levels, means = self._levels_and_means(tiled(chain(self._first), features, TILE * STRIDE, 0))
         part = torch.from_numpy(first_step(tuple(levels.shape))).to(levels.device)
-        y = resolve(levels, means, part) * part
+        y = lane.source.everywhere(levels, means, part) * part
         # float32 rounds sums only from 2^24 on, and those are saturated
         known = saturate((y + means).mul_(ONE)).mul_(part)
         parameters = tiled(self._given, (features, known), TILE * STRIDE, 1)
         second_levels, second_means = self._levels_and_means(parameters)
         levels, means = torch.where(part, levels, second_levels), torch.where(part, means, second_means)
-        y = torch.where(part, y, resolve(levels, means, ~part))
+        y = torch.where(part, y, lane.source.everywhere(levels, means, ~part))
         return levels, y, y + means
 
     def _given(self, features: Tensor, known: Tensor) -> Tensor:
@@ -64,7 +64,7 @@ class TwoStepHyperprior(Hyperprior):
         return chain(self._second)(torch.cat([features.double(), context]))
 
     def _parts(self, shape: tuple[int, ...]) -> tuple[NDArray[np.bool_], ...]:
-        first = first_step(shape)
+        first = first_step(shape).ravel()
         return first, ~first
 
 

@@ -9,6 +9,7 @@ from importlib import resources
 from pathlib import Path
 
 from twcodec.errors import LimitError, UnreadableError, UnsupportedError, UsageError
+from twcodec.models import official, store
 
 DEFAULT = "default"
 """Stands for the newest embedded model, which has a name of its own."""
@@ -17,6 +18,8 @@ _WEIGHTS = resources.files("twcodec.models") / "weights"
 
 
 _MOST_BYTES = 1 << 30
+DEFAULT_QUALITY = 4.0
+"""Where none is asked for."""
 
 
 @dataclass(frozen=True)
@@ -49,24 +52,61 @@ def names() -> list[str]:
 
 
 def name_of(digest: bytes) -> str | None:
-    """The name of the embedded model with this digest, if there is one."""
-    return next((entry.name for entry in EMBEDDED if entry.digest == digest), None)
+    """The name of the model with this digest, if it is embedded or in the store."""
+    found = _by_digest(digest)
+    return found.name if found else None
 
 
-def read(name: str) -> tuple[str, bytes]:
-    """Name and bytes of a model: an embedded one by its name ("default": the newest), or a model file by its path.
+def read(name: str, quality: float | None = None, digest: bytes | None = None) -> tuple[str, bytes]:
+    """Name and bytes of a model.
 
-    UnsupportedError: no such model. UnreadableError: the file cannot be read.
+    name: an embedded one ("default": the newest), a stored one, a published architecture of which the one of this
+    quality is stored (None: 4), or the path of a model file. digest: of the model that a file needs; it is taken where
+    it is at hand and `name` says no more than "default" or an architecture. UnsupportedError: no such model. UnreadableError: the file cannot be read.
     """
+    needed = _by_digest(digest) if digest and name in (DEFAULT, *official.ARCHITECTURES) else None
+    if needed:
+        return _contents(needed)
     wanted = _DEFAULT_IS if name == DEFAULT else name
     for entry in EMBEDDED:
         if entry.name == wanted:
             return entry.name, entry.read()
     if not name:
         raise UsageError("an empty model name was given")
+    found = None if _is_path(name) else _stored(name, quality)
+    return _contents(found) if found else _from_path(name)
+
+
+def _is_path(name: str) -> bool:
+    return "/" in name or name.endswith(".safetensors")
+
+
+def _contents(found: Entry | store.Stored) -> tuple[str, bytes]:
+    return found.name, found.read() if isinstance(found, Entry) else store.read(found)
+
+
+def _stored(name: str, quality: float | None) -> store.Stored | None:
+    """A model in the store. UnsupportedError: it could be, but is not."""
+    found = store.find(name)
+    if found or name not in official.ARCHITECTURES:
+        return found
+    if official.is_variable(name):
+        raise UnsupportedError(f"the model {name} is not at hand; get it with: twc models pull {name}")
+    chosen = DEFAULT_QUALITY if quality is None else quality
+    if chosen != int(chosen):
+        raise UsageError(f"{name} has whole qualities only, one model each; {chosen:g} is none")
+    found = store.find(official.name_of(name, int(chosen)))
+    if not found:
+        pull = f"twc models pull {name} -q {int(chosen)}"
+        raise UnsupportedError(f"the model {name} of quality {chosen:g} is not at hand; get it with: {pull}")
+    return found
+
+
+def _from_path(name: str) -> tuple[str, bytes]:
     path = Path(name)
     if not path.suffix and not os.path.exists(name):  # noqa: PTH110 - Path.exists raises for names that are too long
-        raise UnsupportedError(f"unknown model {name!r}; there are: {', '.join(names())}, or a path")
+        known = ", ".join([*names(), *dict.fromkeys(entry.name for entry in store.entries())])
+        raise UnsupportedError(f"unknown model {name!r}; there are: {known}, or a path; see twc models list")
     try:
         if path.exists() and not path.is_file() and not path.is_dir():  # a pipe waits for ever, a device never ends
             raise UnreadableError(f"the model file {name} is no regular file")
@@ -78,9 +118,16 @@ def read(name: str) -> tuple[str, bytes]:
 
 
 def read_by_digest(digest: bytes) -> tuple[str, bytes]:
-    """The embedded model that a file names by its digest. UnsupportedError: it is not one of ours."""
-    for entry in EMBEDDED:
-        if entry.digest == digest:
-            return entry.name, entry.read()
+    """The model that a file names by its digest. UnsupportedError: it is neither embedded nor in the store."""
+    found = _by_digest(digest)
+    if found:
+        return _contents(found)
     known = ", ".join(f"{entry.name} ({entry.digest.hex()})" for entry in EMBEDDED)
-    raise UnsupportedError(f"needs the model with digest {digest.hex()}; at hand: {known}; give its file with --model")
+    raise UnsupportedError(
+        f"needs the model with digest {digest.hex()}; at hand: {known} and what twc models list shows; "
+        "give its file with --model, or get it with twc models pull or import"
+    )
+
+
+def _by_digest(digest: bytes) -> Entry | store.Stored | None:
+    return next((entry for entry in EMBEDDED if entry.digest == digest), None) or store.find_digest(digest)

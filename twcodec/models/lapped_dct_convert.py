@@ -12,9 +12,9 @@ from torch.nn import functional
 
 from twcodec.errors import UnsupportedError
 from twcodec.exact.arithmetic import ONE
-from twcodec.exact.layers import quantise_weights
 from twcodec.exact.tables import Tables, table_from_probabilities
 from twcodec.models.block_transform import layout
+from twcodec.models.integer_layers import quantised
 from twcodec.models.lapped_dct_network import Config, Network
 from twcodec.models.mean_scale import factorised_tables, tensors_of
 from twcodec.models.residual_dct import RENAMED
@@ -46,9 +46,7 @@ def convert(network: Network) -> dict[str, NDArray[Any]]:
     for name in _INTEGER:
         weight, bias = (state[f"{name}.{part}"].double().numpy() for part in ("weight", "bias"))
         weight = weight.swapaxes(0, 1) if name in _TRANSPOSED else weight  # output channel first
-        parts = quantise_weights(np.ascontiguousarray(weight), bias)
-        for part, value in zip(("weight", "bias", "shift"), parts, strict=True):
-            out[f"{name}.{part}"] = np.asarray(value)
+        out.update(quantised(name, weight, bias))
     z_tables, medians = factorised_tables(copy.deepcopy(network.bottleneck).cpu())
     out.update({**tensors_of("y", density_tables(network.density)), **tensors_of("z", z_tables)})
     continued = {_TRAINING + k: v.contiguous().numpy() for k, v in state.items() if _is_continued(k)}

@@ -20,8 +20,8 @@ from twcodec.exact.rounding import SYMBOLS, lean, offsets
 from twcodec.exact.two_step import first_step
 from twcodec.models import _compressai
 from twcodec.models.block_transform import BLOCK, MOST_BLOCKS
+from twcodec.models.mean_scale import MOST_RATE_WEIGHT
 from twcodec.models.scale_mixture import LOG_SCALE_MAX, LOG_SCALE_MIN, ScaleMixture
-from twcodec.models.two_step import MOST_RATE_WEIGHT
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from twcodec.errors import UnsupportedError
 from twcodec.exact.arithmetic import ONE
 from twcodec.exact.hyperprior import MeanScaleHyperprior
-from twcodec.exact.layers import Geometry, Layer, quantise_weights
 from twcodec.exact.tables import Tables, table_from_probabilities
+from twcodec.models.integer_layers import IntegerLayers, quantised
 
 if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
+    from twcodec.exact.layers import Geometry
     from twcodec.models.file import ModelFile
 
 SCALE_MIN, SCALE_MAX, SCALE_LEVELS = 0.11, 256.0, 256
@@ -46,24 +48,29 @@ def _gaussian_table(sigma: float) -> tuple[int, NDArray[np.uint16]]:
     return table_from_probabilities(-reach, np.concatenate([tail[::-1], [1 - 2 * upper[0]], tail]))
 
 
-def factorised_tables(bottleneck: Any, reach: int = 1024) -> tuple[Tables, NDArray[np.int32]]:
+def factorised_tables(
+    bottleneck: Any, reach: int = 1024, steps: Sequence[int] = (ONE,)
+) -> tuple[Tables, NDArray[np.int32]]:
     """One table a channel of CompressAI's EntropyBottleneck, and the medians they lie around, in activations' units.
 
     The density of Ballé et al. 2018 (appendix 6.1), in double precision, at the integers around the median that the
-    integer path will use.
+    integer path will use. steps: the distance of neighbouring symbols, in activations' units; a set of tables for each.
     """
     import torch
 
     bottleneck = bottleneck.double()
     medians = np.floor(bottleneck.quantiles[:, 0, 1].detach().numpy() * ONE + 0.5).astype(np.int32)
     edges = torch.arange(-reach, reach + 2, dtype=torch.float64) - 0.5
-    with torch.inference_mode():
-        positions = edges + torch.from_numpy(medians / ONE)[:, None, None]  # (N, 1, 2 reach + 2)
-        logits = bottleneck._logits_cumulative(positions, stop_gradient=True)[:, 0]
-        # the half in which the difference of two sigmoids does not cancel
-        sign = -torch.sign(logits[:, :-1] + logits[:, 1:])
-        mass = (torch.sigmoid(sign * logits[:, 1:]) - torch.sigmoid(sign * logits[:, :-1])).abs().numpy()
-    return Tables.pack([table_from_probabilities(-reach, channel) for channel in mass]), medians
+    tables = []
+    for step in steps:
+        with torch.inference_mode():
+            positions = edges * (step / ONE) + torch.from_numpy(medians / ONE)[:, None, None]  # (N, 1, 2 reach + 2)
+            logits = bottleneck._logits_cumulative(positions, stop_gradient=True)[:, 0]
+            # the half in which the difference of two sigmoids does not cancel
+            sign = -torch.sign(logits[:, :-1] + logits[:, 1:])
+            mass = (torch.sigmoid(sign * logits[:, 1:]) - torch.sigmoid(sign * logits[:, :-1])).abs().numpy()
+        tables += [table_from_probabilities(-reach, channel) for channel in mass]
+    return Tables.pack(tables), medians
 
 
 def to_tensors(h_s: Sequence[Any], bottleneck: Any) -> dict[str, NDArray[Any]]:
@@ -73,8 +80,7 @@ def to_tensors(h_s: Sequence[Any], bottleneck: Any) -> dict[str, NDArray[Any]]:
         weight = module.weight.detach().double().numpy()
         if type(module).__name__ == "ConvTranspose2d":
             weight = weight.swapaxes(0, 1)  # output channel first
-        integers = quantise_weights(np.ascontiguousarray(weight), module.bias.detach().double().numpy())
-        out[f"h_s.{i}.weight"], out[f"h_s.{i}.bias"], out[f"h_s.{i}.shift"] = integers
+        out.update(quantised(f"h_s.{i}", weight, module.bias.detach().double().numpy()))
     z_tables, medians = factorised_tables(bottleneck)
     out.update({**tensors_of("y", gaussian_tables()), **tensors_of("z", z_tables)})
     return {**out, "thresholds": thresholds(), "medians": medians}
@@ -93,17 +99,33 @@ def from_file(
 
     channels: of z_hat, of each layer's output; the last one is twice y's. UnsupportedError: the file does not fit.
     """
-    layers = []
-    for i, geometry in enumerate(geometries):
-        kernel = (channels[i + 1], channels[i], geometry.kernel, geometry.kernel)
-        weight = file.tensor(f"h_s.{i}.weight", kernel, "int16")
-        bias = file.tensor(f"h_s.{i}.bias", (channels[i + 1],), "int64")
-        shift = file.tensor(f"h_s.{i}.shift", (channels[i + 1],), "int32")
-        layers.append(Layer(weight, bias, shift, geometry, activation=i + 1 < len(geometries), device=device))
+    layers, last = IntegerLayers(file, device), len(geometries) - 1
+    h_s = [
+        layers.convolution(f"h_s.{i}", channels[i + 1], channels[i], geometry, leaky=i < last)
+        for i, geometry in enumerate(geometries)
+    ]
+    return MeanScaleHyperprior(h_s, *shared_parts(file, channels[0], device))
+
+
+MOST_RATE_WEIGHT = 2.0
+
+
+def shared_parts(file: ModelFile, n: int, device: torch.device, z_rows: int = 1) -> tuple[Any, ...]:
+    """What every `Hyperprior` takes behind its layers. n: channels of z. z_rows: sets of tables for z.
+
+    UnsupportedError: the file does not fit.
+    """
     limits = file.tensor("thresholds", (None,), "int32")
-    medians = file.tensor("medians", (channels[0],), "int32")
-    y, z = tables_from(file, "y", len(limits) + 1), tables_from(file, "z", channels[0])
-    return MeanScaleHyperprior(layers, y, z, limits, medians, 0.0, device)
+    y, z = tables_from(file, "y", len(limits) + 1), tables_from(file, "z", z_rows * n)
+    return y, z, limits, file.tensor("medians", (n,), "int32"), _rate_weight(file), device
+
+
+def _rate_weight(file: ModelFile) -> float:
+    """What the encoder's rounding gives for a bit (`exact.rounding`); 0 where the file does not say."""
+    found = file.metadata.get("rate_weight", 0)
+    if type(found) not in (int, float) or not 0 <= found <= MOST_RATE_WEIGHT:
+        raise UnsupportedError(f"the model file's rate weight is not a number from 0 to {MOST_RATE_WEIGHT:g}")
+    return float(found)
 
 
 def tables_from(file: ModelFile, name: str, count: int) -> Tables:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 import torch
@@ -11,6 +12,9 @@ from twcodec.errors import MissingError, UnsupportedError, UsageError
 from twcodec.exact import known_answer
 from twcodec.models import file as model_file
 from twcodec.models import lapped_dct, residual_dct
+from twcodec.models.architectures import ARCHITECTURES
+from twcodec.models.catalogue import DEFAULT_QUALITY
+from twcodec.models.published import Published
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,8 +36,13 @@ class Family(Protocol):
 
 
 _LAMBDA_LIMIT = 1e6
+MOST_QUALITY = 60
 
-FAMILIES = {residual_dct.NAME: residual_dct.ResidualDCT, lapped_dct.NAME: lapped_dct.LappedDCT}
+FAMILIES: dict[str, Callable[[model_file.ModelFile, torch.device], Family]] = {
+    residual_dct.NAME: residual_dct.ResidualDCT,
+    lapped_dct.NAME: lapped_dct.LappedDCT,
+    **dict.fromkeys(ARCHITECTURES, Published),
+}
 
 
 class Model:
@@ -49,21 +58,30 @@ class Model:
         _check_arithmetic(device)
         self.family: Family = FAMILIES[kind](parsed, device)
         self._lambdas = _lambdas(parsed.metadata.get("lambda"), self.family.rows)
+        self._only = _quality(parsed.metadata.get("quality", 1)) if self.family.rows == 1 else None
 
     @property
     def qualities(self) -> tuple[float, float]:
-        """Lowest and highest quality."""
-        return 1.0, float(self.family.rows)
+        """Lowest and highest quality. They are the same for a model of one quality."""
+        return (self._only, self._only) if self._only else (1.0, float(self.family.rows))
 
-    def check_quality(self, quality: float) -> float:
-        """The quality as the file will hold it, to a thousandth. UsageError: out of range."""
+    def check_quality(self, quality: float | None) -> float:
+        """The quality as the file will hold it, to a thousandth; None: the model's only one, or 4.
+
+        UsageError: out of range.
+        """
         low, high = self.qualities
+        if quality is None:
+            return min(max(low, DEFAULT_QUALITY), high)
         if not low <= quality <= high:
-            raise UsageError(f"quality {quality:g} is out of range; the model {self.name} has {low:g} to {high:g}")
+            has = f"{low:g} to {high:g}" if low < high else f"{low:g} only"
+            raise UsageError(f"quality {quality:g} is out of range; the model {self.name} has {has}")
         return round(quality * 1000) / 1000
 
     def lambda_(self, quality: float) -> float:
         """The trade-off the model was trained with: loss = bits a pixel + lambda 255^2 MSE, MSE of values in 0 .. 1."""
+        if self._only:
+            return self._lambdas[0]
         low = min(int(quality), self.family.rows - 1)
         a, b = math.log(self._lambdas[low - 1]), math.log(self._lambdas[low])
         return math.exp(a + (b - a) * (quality - low))
@@ -77,6 +95,13 @@ def _check_arithmetic(device: torch.device) -> None:
         raise MissingError(f"the device {device} cannot be used ({what}); use --device cpu") from None
     if not right:
         raise MissingError(f"the device {device} does not compute the exact arithmetic right; use --device cpu")
+
+
+def _quality(found: object) -> float:
+    """The quality of a model that has one only."""
+    if type(found) not in (int, float) or not 1 <= found <= MOST_QUALITY:  # type: ignore[operator]
+        raise UnsupportedError(f"the model file's quality is not a number from 1 to {MOST_QUALITY}")
+    return float(found)  # type: ignore[arg-type]
 
 
 def _lambdas(found: object, rows: int) -> list[float]:

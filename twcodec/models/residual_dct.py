@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from twcodec.errors import UnsupportedError
-from twcodec.exact.layers import Geometry
 from twcodec.models import mean_scale
 from twcodec.models.block_transform import BLOCK, BlockTransform, Layout, layout
+from twcodec.models.integer_layers import SAME, UP
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -26,11 +26,7 @@ NAME = "residual-dct"
 _DEPTH = {"g_a": 4, "g_s": 4}
 _FILTER = 32
 
-H_S = (
-    Geometry(5, 2, 2, transposed=True, output_padding=1),
-    Geometry(5, 2, 2, transposed=True, output_padding=1),
-    Geometry(3, 1, 1),
-)
+H_S = (UP, UP, SAME)
 
 
 class ResidualDCT(BlockTransform):

@@ -29,7 +29,7 @@ from twcodec.transforms import IDENTITY
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from twcodec.exact.hyperprior import Symbols
+    from twcodec.exact.symbols import Symbols
 
 PRIOR = 300.0
 """How many symbols the old table counts for: what is rare in the sample stays possible."""

@@ -1,0 +1,106 @@
+"""Hyperpriors with a gain for each quality (Kamisli et al. 2024): one set of weights for all."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from twcodec.errors import UnsupportedError
+from twcodec.exact.arithmetic import ONE, saturate
+from twcodec.exact.hyperprior import REACH, Lane, ScaleHyperprior, Walked
+from twcodec.exact.symbols import Rounded, Source
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+GAIN_BITS = 16
+GAIN_LIMIT = 1 << 20
+"""Gains are integers below this, in units of 2^-16: with a scale below 2^21, products stay below 2^41."""
+
+Z_STEP_LIMIT = 1 << 20
+QUALITY_STEPS = 1000
+"""Between rows, gains are interpolated at thousandths."""
+
+
+class VariableRateHyperprior(ScaleHyperprior):
+    """y times a gain, in one step; scales and means are multiplied by the same gain.
+
+    A symbol other than 0 is dequantised off its middle by an amount that depends on its table and the quality: where
+    inside its interval a latent of that scale lies on average.
+    """
+
+    def __init__(
+        self,
+        gains: NDArray[np.int32],
+        offsets: NDArray[np.float32],
+        z_steps: NDArray[np.int32] | None,
+        means: bool,
+        *rest: Any,
+        reach: int = REACH,
+    ) -> None:
+        """gains: (rows,) in units of 2^-16. offsets: (rows, levels), towards 0 where positive. z_steps: (rows,).
+
+        z_steps: quantisation steps of z in units of 1 / ONE; z then has tables of its own in each row, N times rows in
+        all. None: z has steps of 1 and N tables. means: whether h_s gives means, too. rest: as `ScaleHyperprior`.
+        UnsupportedError: values out of range.
+        """
+        super().__init__(*rest, reach=reach)
+        self.means = means
+        bad = len(gains) < 2 or gains.min() < 1 or gains.max() >= GAIN_LIMIT
+        bad = bad or offsets.shape != (len(gains), self.levels) or not np.isfinite(offsets).all()
+        if bad or np.abs(offsets).max() > 1:
+            raise UnsupportedError("the model's gains are out of range; the model file is damaged")
+        if z_steps is not None and (len(z_steps) != len(gains) or z_steps.min() < 1 or z_steps.max() >= Z_STEP_LIMIT):
+            raise UnsupportedError("the model's steps of z are out of range; the model file is damaged")
+        self._gains, self._z_steps = gains.astype(np.int64), z_steps
+        self._offsets = torch.from_numpy(offsets).to(self._medians.device)
+        if z_steps is not None:
+            self._z_floor = float(self._z_cheapest.reshape(len(gains), -1).sum(1).min())
+
+    def _walk(self, lane: Lane) -> Walked:
+        gain = self._gain(lane.quality)
+        scales, means = self._parameters(lane)
+        levels = self._levels_of(saturate(scales.double().mul_(gain * _UNIT).add_(0.5).floor_()))
+        y = lane.source.everywhere(levels, means * (gain * _UNIT))
+        low, share = self._between_rows(lane.quality)
+        offset = torch.lerp(self._offsets[low], self._offsets[low + 1], share / QUALITY_STEPS)[levels.int()]
+        return levels, y, y.sign() * (y.abs() - offset * (y != 0)) / (gain * _UNIT) + means
+
+    def _rounded(self, y: Tensor, quality: float) -> Source:
+        return Rounded(y * (self._gain(quality) * _UNIT), self._round)
+
+    def _gain(self, quality: float) -> int:
+        """In units of 2^-16: the same integer on every machine."""
+        low, share = self._between_rows(quality)
+        mixed = self._gains[low] * (QUALITY_STEPS - share) + self._gains[low + 1] * share
+        return int(mixed + QUALITY_STEPS // 2) // QUALITY_STEPS
+
+    def _between_rows(self, quality: float) -> tuple[int, int]:
+        """The row below a quality, from 0, and thousandths of the way to the next."""
+        thousandths = round(quality * QUALITY_STEPS) - QUALITY_STEPS
+        low = min(thousandths // QUALITY_STEPS, len(self._gains) - 2)
+        return low, thousandths - low * QUALITY_STEPS
+
+    def _z_row(self, quality: float) -> int:
+        """The row, from 0, whose step and tables z has: the nearest one."""
+        low, share = self._between_rows(quality)
+        return low + (2 * share >= QUALITY_STEPS)
+
+    def _z_step(self, quality: float) -> int:
+        return ONE if self._z_steps is None else int(self._z_steps[self._z_row(quality)])
+
+    def _z_first(self, quality: float) -> int:
+        return 0 if self._z_steps is None else self._z_row(quality) * len(self._medians)
+
+    def _z_symbols(self, z: Tensor, quality: float) -> Tensor:
+        centred = (z.double() - self._medians / ONE) * (ONE / self._z_step(quality))
+        return centred.round_().clamp_(-self.z_limit, self.z_limit).nan_to_num_(0)
+
+    def _z_hat(self, z_symbols: Tensor, quality: float) -> Tensor:
+        return saturate(z_symbols * self._z_step(quality) + self._medians)
+
+
+_UNIT = 2.0**-GAIN_BITS
