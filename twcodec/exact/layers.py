@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from twcodec.errors import UnsupportedError
 from twcodec.exact.arithmetic import EXACT_LIMIT, FRACTION_BITS, SATURATION, leaky_relu, requantise
+from twcodec.exact.products import product
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -124,13 +125,13 @@ class RowLayer:
         """weight: (O, ...), inputs in the order of the rows; bias, shift: (O,). UnsupportedError: as `Layer`."""
         self.activation, self.outputs = activation, len(weight)
         _prove_exact(weight, bias, shift)
-        self._matrix = torch.from_numpy(weight.reshape(len(weight), -1).astype(np.float64)).to(device)
+        self._product = product(weight.reshape(len(weight), -1), device)
         self._bias = torch.from_numpy(bias.astype(np.float64)).to(device)
         self._scale = torch.from_numpy(np.exp2(-shift.astype(np.float64))).to(device)
 
     def __call__(self, a: Tensor) -> Tensor:
-        """a: (n, I) integers in float64. Returns (n, O)."""
-        out = requantise(functional.linear(a, self._matrix, self._bias), self._scale)
+        """a: (n, I) integers in any float type. Returns (n, O) in float64."""
+        out = requantise(self._product(a).add_(self._bias), self._scale)
         return leaky_relu(out) if self.activation else out
 
 

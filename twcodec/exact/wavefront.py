@@ -99,7 +99,7 @@ class WavefrontHyperprior(Hyperprior):
 
     def _parameters(self, features: Tensor, near: Tensor) -> tuple[Tensor, Tensor]:
         """Levels and means (n, M) from (n, F) and (n, 12, M), integers in any float type."""
-        a = torch.cat([features.double(), self._context(near.flatten(1).double())], 1)
+        a = torch.cat([features, self._context(near.flatten(1)).float()], 1)
         for layer in self._entropy_parameters:
             a = layer(a)
         return self._levels_and_means(a, dim=1)

@@ -62,7 +62,8 @@ def read(name: str, quality: float | None = None, digest: bytes | None = None) -
 
     name: an embedded one ("default": the newest), a stored one, a published architecture of which the one of this
     quality is stored (None: 4), or the path of a model file. digest: of the model that a file needs; it is taken where
-    it is at hand and `name` says no more than "default" or an architecture. UnsupportedError: no such model. UnreadableError: the file cannot be read.
+    it is at hand and `name` says no more than "default" or an architecture. UnsupportedError: no such model.
+    UnreadableError: the file cannot be read.
     """
     needed = _by_digest(digest) if digest and name in (DEFAULT, *official.ARCHITECTURES) else None
     if needed:

@@ -1,0 +1,70 @@
+"""Products of integers in bytes: the same sums as in float64, whatever the sizes and signs."""
+
+import numpy as np
+import pytest
+import torch
+
+from twcodec.exact import products
+from twcodec.exact.arithmetic import SATURATION
+from twcodec.exact.products import ByteProduct, FloatProduct
+
+bytes_only = pytest.mark.skipif(
+    not products.has_byte_products(torch.device("cpu")), reason="this processor multiplies no bytes"
+)
+
+
+def activations(rng, *shape):
+    """Some at the ends of their range, some small."""
+    a = rng.integers(1 - SATURATION, SATURATION, shape)
+    small = rng.random(shape) < 0.5
+    ends = rng.random(shape) < 0.1
+    a[small] = rng.integers(-300, 300, int(small.sum()))
+    a[ends] = np.where(a[ends] < 0, 1 - SATURATION, SATURATION - 1)
+    return torch.from_numpy(a)
+
+
+@bytes_only
+@pytest.mark.parametrize("n", [1, 2, 11, 33])
+@pytest.mark.parametrize(("inputs", "outputs"), [(1, 1), (5, 3), (17, 65), (2304, 384)])
+def test_bytes_give_the_sums_of_plain_integers(n, inputs, outputs):
+    rng = np.random.default_rng(n + inputs)
+    weight = rng.integers(-32767, 32640, (outputs, inputs)).astype(np.int16)
+    a = activations(rng, n, inputs)
+    want = a.numpy() @ weight.astype(np.int64).T
+    assert ByteProduct(weight)(a.double()).tolist() == want.tolist()
+    assert FloatProduct(weight, "cpu")(a.float()).tolist() == want.tolist()
+
+
+@bytes_only
+@pytest.mark.parametrize("value", [-32767, -32641, -32640, -32639, -129, -128, 127, 128, 32639, 32640, 32767])
+def test_every_weight_at_the_edge_of_a_byte(value):
+    a = activations(np.random.default_rng(1), 5, 8)
+    for other in (-3, 5):
+        weight = np.array([[value] * 4 + [other] * 4, [other] * 8], np.int16)
+        assert ByteProduct.covers(weight)
+        assert torch.equal(ByteProduct(weight)(a.double()), FloatProduct(weight, "cpu")(a.double()))
+
+
+def test_a_row_with_the_largest_weights_of_both_signs_stays_in_float64():
+    weight = np.array([[32767, -32767]], np.int16)
+    assert not ByteProduct.covers(weight)
+    assert isinstance(products.product(weight, "cpu"), FloatProduct)
+    assert isinstance(products.product(np.zeros((1, (1 << 16) + 1), np.int16), "cpu"), FloatProduct)
+
+
+@bytes_only
+def test_a_processor_that_saturates_is_found_out(monkeypatch):
+    """As those do that add pairs of products in 16 bits."""
+    exact = torch._int_mm
+
+    def saturating(a, b):
+        pairs = sum(
+            exact(a[:, i : i + 2].contiguous(), b[i : i + 2].contiguous()).clamp(-32768, 32767)
+            for i in range(0, a.shape[1] - 1, 2)
+        )
+        return pairs + (exact(a[:, -1:].contiguous(), b[-1:].contiguous()) if a.shape[1] % 2 else 0)
+
+    monkeypatch.setattr(torch, "_int_mm", saturating)
+    monkeypatch.setattr(products, "_checked", [])
+    assert not products.has_byte_products(torch.device("cpu"))
+    assert isinstance(products.product(np.ones((3, 4), np.int16), "cpu"), FloatProduct)

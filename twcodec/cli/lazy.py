@@ -1,0 +1,49 @@
+"""Groups of commands that are imported only when they are called."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import keyword
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+
+class LazyGroup(click.Group):
+    """A group that knows its commands' names and summaries without importing them."""
+
+    def __init__(self, *args: Any, package: str, summaries: Mapping[str, str], **more: Any) -> None:
+        """package: where each command has a module of its name ("import_" for "import") with the attribute `command`.
+
+        summaries: by name, in the order in which they are shown.
+        """
+        super().__init__(*args, **more)
+        self._package, self._summaries = package, summaries
+
+    def list_commands(self, _ctx: click.Context) -> list[str]:
+        """The names, in the order in which they are shown."""
+        return list(self._summaries)
+
+    def get_command(self, _ctx: click.Context, name: str) -> click.Command | None:
+        """The command `name`, imported now."""
+        if name not in self._summaries:
+            return None
+        module = f"{self._package}.{name}{'_' * keyword.iskeyword(name)}"
+        command: click.Command = importlib.import_module(module).command
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click's, with a suggestion for a typo."""
+        close = difflib.get_close_matches(args[0], self._summaries, n=1)
+        if args[0] not in self._summaries and close and not args[0].startswith("-"):
+            ctx.fail(f"No such command {args[0]!r}. Did you mean {close[0]!r}?")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list of commands in the help page."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(self._summaries.items()))
