@@ -14,9 +14,10 @@ import math
 import struct
 import zlib
 from bisect import bisect_right
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import chain, pairwise
-from operator import mul
+from operator import add, mul
 
 Grid = list[list[list[int]]]
 RealGrid = list[list[list[float]]]
@@ -387,6 +388,25 @@ class Layer:
         return [leaky(value) for value in out] if self.activation else out
 
 
+class Between:
+    """ReLU or a pixel shuffle (6.10): what stands between two layers and has no weights."""
+
+    def __init__(self, shuffled: bool) -> None:
+        self.shuffled = shuffled
+
+    def __call__(self, a: Grid) -> Grid:
+        return shuffle(a) if self.shuffled else [[relu(place) for place in line] for line in a]
+
+
+def relu(place: list) -> list:
+    return [max(value, 0) for value in place]
+
+
+def shuffle(a: list[list[list]]) -> list[list[list]]:
+    """6.10, also of floats: channel 4 c + 2 i + j goes to row 2 r + i and column 2 q + j of channel c."""
+    return [[a[r // 2][q // 2][2 * (r % 2) + q % 2 :: 4] for q in range(2 * len(a[0]))] for r in range(2 * len(a))]
+
+
 def to_grid(values: list[int], channels: int, rows: int, columns: int) -> Grid:
     """From raster order."""
     step = rows * columns
@@ -504,12 +524,21 @@ def decode_escapes(decoder: RangeDecoder, count: int) -> list[int]:
 # --- 8 The model file ----------------------------------------------------------------------------------------------
 
 DTYPES = {"F32": "f", "F16": "e", "I64": "q", "I32": "i", "I16": "h", "U16": "H"}
-UP, POINT = Shape(5, 2, 2, 1), Shape(1)
-"""The layers of 6.7 and 6.9."""
+UP, SAME, POINT = Shape(5, 2, 2, 1), Shape(3, 1, 1), Shape(1)
+"""The layers of 6.7, 6.9 and 6.10."""
+
+DCT = ("residual-dct", "lapped-dct", "lapped-dct-serial")
+FACTORISED = ("bmshj2018-factorized", "bmshj2018-factorized-relu")
+SCALES_ONLY = ("bmshj2018-hyperprior", "bmshj2018-hyperprior-vbr")
+MINNEN = ("mbt2018-mean", "mbt2018-mean-vbr", "mbt2018")
+CHENG = ("cheng2020-anchor", "cheng2020-attn")
+SERIAL = ("mbt2018", *CHENG, "lapped-dct-serial")
+VARIABLE = ("bmshj2018-hyperprior-vbr", "mbt2018-mean-vbr")
+FAMILIES = (*DCT, *FACTORISED, *SCALES_ONLY, *MINNEN, *CHENG)
 
 
 class Model:
-    """8.1 to 8.3: a model file of either family."""
+    """8.1 to 8.3, 8.6: a model file of any family."""
 
     def __init__(self, data: bytes) -> None:
         self.digest = hashlib.sha256(data).digest()[:16]
@@ -518,18 +547,39 @@ class Model:
         self._tensors = memoryview(data)[8 + n :]
         metadata = json.loads(self._header["__metadata__"]["twc"])
         self.family = metadata["family"]
-        known = self.family in ("residual-dct", "lapped-dct")
+        known = self.family in FAMILIES
         require(metadata["format"] == "1" and known, "the model", UNSUPPORTED)
-        self.n, self.m, self.rows = self.length("medians"), self.shape("gain.log")[-1], self.shape("gain.log")[0]
-        require(min(self.n, self.m) >= 1 and self.rows >= 2, "channels or quality rows", UNSUPPORTED)
+        self.factorised = self.family in FACTORISED
+        self.n, self.m, self.rows = self._sizes()
         self.medians = self.tensor("medians", "I32", self.n)
-        self.thresholds = self.tensor("thresholds", "I32", self.length("thresholds"))
-        self.gain_inverse = self.tensor("gain.log_inverse", "F32", self.rows, self.m)
-        self.y_tables = self._tables("y", len(self.thresholds) + 1)
-        self.z_tables = self._tables("z", self.n)
+        self.thresholds: list[int] = []
+        self.y_tables: list[Table] = []
+        if not self.factorised:
+            self.thresholds = self.tensor("thresholds", "I32", self.length("thresholds"))
+            self.y_tables = self._tables("y", len(self.thresholds) + 1)
+        self.rate = VariableRate(self) if self.family in VARIABLE else None
+        z_sets = self.rows if self.rate and self.rate.z_steps else 1
+        self.z_tables = self._tables("z", z_sets * self.n)
         self._check()
-        self.h_s, self.steps = self._entropy()
-        self.synthesis = Synthesis(self)
+        self.h_s, self.steps = ([], None) if self.factorised else self._entropy()
+        self.qualities = (1000, 1000 * self.rows) if self.rows > 1 else (only_quality(metadata),) * 2
+        if self.family in DCT:
+            self.gain_inverse = self.tensor("gain.log_inverse", "F32", self.rows, self.m)
+            self.synthesis: Synthesis | PublishedSynthesis = Synthesis(self)
+        else:
+            self.synthesis = PublishedSynthesis(self)
+
+    def _sizes(self) -> tuple[int, int, int]:
+        """N, M and R; N is the number of channels of z, also where z is the latent itself (6.13)."""
+        n = self.length("medians")
+        if self.family in DCT:
+            rows, m = self.shape("gain.log")
+            require(min(n, m) >= 1 and rows >= 2, "channels or quality rows", UNSUPPORTED)
+            return n, m, rows
+        m = n if self.family in (*FACTORISED, *CHENG) else self.shape("g_s.0.weight")[0]
+        require(2 <= n <= 4096 and 2 <= m <= 4096, "channels", UNSUPPORTED)
+        rows = self.length("gains") if self.family in VARIABLE else 1
+        return n, m, rows
 
     def has(self, name: str) -> bool:
         return name in self._header
@@ -551,26 +601,71 @@ class Model:
         begin, end = entry["data_offsets"]
         return list(struct.unpack(f"<{math.prod(shape)}{DTYPES[dtype]}", self._tensors[begin:end]))
 
-    def _entropy(self) -> tuple[list[Layer], TwoSteps | None]:
-        """h_s, and what is behind it in the family lapped-dct."""
+    def _entropy(self) -> tuple[list[Layer | Between], OneStep | TwoSteps | Serial]:
+        """h_s, and what is behind it."""
         n, m = self.n, self.m
+        if self.family not in DCT:
+            h_s = self._published_h_s()
+            return h_s, self._serial(2 * m) if self.family in SERIAL else OneStep()
         if self.family == "residual-dct":
             c = 3 * n // 2
-            last = self._layer("h_s.2", 2 * m, c, Shape(3, 1, 1), activation=False)
-            return [self._layer("h_s.0", n, n, UP), self._layer("h_s.1", c, n, UP), last], None
-        features, first, second = (self.length(f"{name}.shift") for name in ("h_s.1", "first.0", "second.0"))
-        require(min(features, first, second) >= 1, "a layer without channels", UNSUPPORTED)
-        steps = TwoSteps(
+            last = self._layer("h_s.2", 2 * m, c, SAME, activation=False)
+            return [self._layer("h_s.0", n, n, UP), self._layer("h_s.1", c, n, UP), last], OneStep()
+        features = self.width("h_s.1")
+        h_s = [self._layer("h_s.0", n, n, UP), self._layer("h_s.1", features, n, UP)]
+        return h_s, self._serial(features) if self.family in SERIAL else self._two_steps(features)
+
+    def _published_h_s(self) -> list[Layer | Between]:
+        """6.10: A, B and C."""
+        n, m, layer = self.n, self.m, self._layer
+        if self.family in SCALES_ONLY:
+            layers = [layer(f"h_s.{i}", o, n, s, False) for i, (o, s) in enumerate(((n, UP), (n, UP), (m, SAME)))]
+            return list(chain.from_iterable((one, Between(shuffled=False)) for one in layers))
+        if self.family in MINNEN:
+            c = 3 * m // 2
+            last = layer("h_s.2", 2 * m, c, SAME, activation=False)
+            return [layer("h_s.0", m, n, UP), layer("h_s.1", c, m, UP), last]
+        c, up = 3 * n // 2, Between(shuffled=True)
+        first = [layer("h_s.0", n, n, SAME), layer("h_s.1", 4 * n, n, SAME), up]
+        second = [layer("h_s.2", c, n, SAME), layer("h_s.3", 4 * c, c, SAME), up]
+        return [*first, *second, layer("h_s.4", 2 * n, c, SAME, activation=False)]
+
+    def _serial(self, features: int) -> Serial:
+        """6.11, 8.2"""
+        m, seen, count = self.m, self.width("context"), 0
+        while self.has(f"entropy_parameters.{count}.shift"):
+            count += 1
+        require(1 <= count <= 8, "the number of layers of entropy parameters", UNSUPPORTED)
+        context = self._rows("context", (seen, 12, m), activation=False)
+        widths = [features + seen, *(self.width(f"entropy_parameters.{j}") for j in range(count))]
+        require(widths[-1] == 2 * m, "the last layer of the entropy parameters", UNSUPPORTED)
+        layers = [
+            self._rows(f"entropy_parameters.{j}", (widths[j + 1], widths[j]), activation=j < count - 1)
+            for j in range(count)
+        ]
+        return Serial(context, layers)
+
+    def _rows(self, name: str, shape: tuple[int, ...], activation: bool) -> Layer:
+        """A layer on one position: its inputs in raster order of the weights' other dimensions."""
+        weight, inputs = self.tensor(f"{name}.weight", "I16", *shape), math.prod(shape[1:])
+        bias = self.tensor(f"{name}.bias", "I64", shape[0])
+        return Layer(Kernel(weight, bias, inputs, POINT), self._shift(name, shape[0]), activation)
+
+    def width(self, name: str) -> int:
+        """Output channels of a layer."""
+        require(self.length(f"{name}.shift") >= 1, f"{name} has no channels", UNSUPPORTED)
+        return self.length(f"{name}.shift")
+
+    def _two_steps(self, features: int) -> TwoSteps:
+        m, first, second = self.m, self.width("first.0"), self.width("second.0")
+        return TwoSteps(
             [self._layer("first.0", first, features), self._layer("first.1", 2 * m, first, activation=False)],
-            Layer(
-                Depthwise(*self._integers("context", 2 * m, 1, 3), Shape(3, 1, 1)), self._shift("context", 2 * m), False
-            ),
+            Layer(Depthwise(*self._integers("context", 2 * m, 1, 3), SAME), self._shift("context", 2 * m), False),
             [
                 self._layer("second.0", second, features + 2 * m),
                 self._layer("second.1", 2 * m, second, activation=False),
             ],
         )
-        return [self._layer("h_s.0", n, n, UP), self._layer("h_s.1", features, n, UP)], steps
 
     def _layer(self, name: str, outputs: int, inputs: int, shape: Shape = POINT, activation: bool = True) -> Layer:
         weight, bias = self._integers(name, outputs, inputs, shape.k)
@@ -606,15 +701,73 @@ class Model:
     def floor(self) -> float:
         """S of 7.7: bits of the cheapest z at one position."""
         widest = [max(b - a for a, b in pairwise(t.bounds)) // 256 for t in self.z_tables]
-        return sum(16 - math.log2(weight) for weight in widest)
+        bits = [16 - math.log2(weight) for weight in widest]
+        return min(sum(bits[i : i + self.n]) for i in range(0, len(bits), self.n))
+
+    def z_coding(self, quality: int) -> tuple[list[Table], int]:
+        """The tables of z's channels and z's step (6.12). quality: in thousandths."""
+        if self.rate is None or self.rate.z_steps is None:
+            return self.z_tables, 1024
+        row = self.rate.nearest(quality)
+        return self.z_tables[row * self.n : (row + 1) * self.n], self.rate.z_steps[row]
 
 
-# --- From DATA to the symbols: 5.5, 6.7, 6.9, 7.6 to 7.8 -----------------------------------------------------------
+def only_quality(metadata: dict) -> int:
+    """8.1: the quality of a model that has no other, in thousandths."""
+    found = metadata.get("quality", 1)
+    require(type(found) in (int, float) and 1 <= found <= 60, "the quality", UNSUPPORTED)
+    require(found == round(found * 1000) / 1000, "a quality between thousandths", UNSUPPORTED)
+    return round(found * 1000)
+
+
+class VariableRate:
+    """6.12 and its tensors (8.6). Qualities are in thousandths."""
+
+    def __init__(self, model: Model) -> None:
+        rows, levels = model.rows, len(model.y_tables)
+        self.gains, self.z_steps = model.tensor("gains", "I32", rows), None
+        require(rows >= 2 and rows * model.n <= 65536, "the number of gains", UNSUPPORTED)
+        require(all(1 <= gain < 2**20 for gain in self.gains), "the gains", UNSUPPORTED)
+        offsets = model.tensor("offsets", "F32", rows, levels)
+        require(all(-1 <= value <= 1 for value in offsets), "the offsets", UNSUPPORTED)  # nor is NaN in this range
+        self.offsets = [offsets[row * levels : (row + 1) * levels] for row in range(rows)]
+        if model.has("z_steps"):
+            self.z_steps = model.tensor("z_steps", "I32", rows)
+            require(all(1 <= step < 2**20 for step in self.z_steps), "the steps of z", UNSUPPORTED)
+
+    def between(self, quality: int) -> tuple[int, int]:
+        """j and s"""
+        d = quality - 1000
+        j = min(d // 1000, len(self.gains) - 2)
+        return j, d - 1000 * j
+
+    def gain(self, quality: int) -> int:
+        j, s = self.between(quality)
+        return (self.gains[j] * (1000 - s) + self.gains[j + 1] * s + 500) // 1000
+
+    def nearest(self, quality: int) -> int:
+        j, s = self.between(quality)
+        return j + 1 if 2 * s >= 1000 else j
+
+    def dequantised(self, found: Latents, quality: int) -> list[float]:
+        """y_hat"""
+        (j, s), gain, out = self.between(quality), self.gain(quality), []
+        for y, index, mean in zip(found.y, found.index, found.mean, strict=True):
+            offset = ((1000 - s) * self.offsets[j][index] + s * self.offsets[j + 1][index]) / 1000
+            sign = (y > 0) - (y < 0)
+            out.append(mean / 1024 + 2**16 / gain * (y - sign * offset))
+        return out
+
+
+# --- From DATA to the symbols: 5.5, 6.7, 6.9 to 6.13, 7.6 to 7.8 ---------------------------------------------------
 
 
 @dataclass
 class Symbols:
-    """All in raster order. layers: the outputs of h_s, before cropping. *_escaped: which symbols, in coding order."""
+    """All in raster order. layers: the outputs of h_s, before cropping. *_escaped: which symbols, in coding order.
+
+    latent: y_hat. scale: those of which the indices are taken.
+    """
 
     rows: int
     columns: int
@@ -623,6 +776,7 @@ class Symbols:
     scale: list[int]
     index: list[int]
     mean: list[int]
+    latent: list[float]
     layers: list[Grid]
     z_escaped: list[int]
     y_escaped: list[int]
@@ -634,36 +788,43 @@ class Symbols:
         return b"".join(value.to_bytes(2, "big", signed=True) for value in self.z + self.y)
 
     def y_hat(self) -> RealGrid:
-        values = [y + mean / 1024 for y, mean in zip(self.y, self.mean, strict=True)]
-        return to_grid(values, len(values) // (self.rows * self.columns), self.rows, self.columns)
+        channels = len(self.latent) // (self.rows * self.columns)
+        return to_grid(self.latent, channels, self.rows, self.columns)
 
 
 def decode_symbols(head: Head, payload: bytes, model: Model) -> Symbols:
     require(head.digest == model.digest, "another model", UNSUPPORTED)
-    require(1000 <= head.quality <= 1000 * model.rows, "the quality")
+    require(model.qualities[0] <= head.quality <= model.qualities[1], "the quality")
     turn, dy, dx = draw(head.transform, head.seed, head.height, head.width)
     rows, columns = turned(turn, head.height, head.width)
     h, w = ceil_div(rows + dy, 16), ceil_div(columns + dx, 16)
-    hz, wz = ceil_div(h, 4), ceil_div(w, 4)
-    require(8 * len(payload) + 64 >= model.floor * hz * wz, "too short for any z")
-    decoder = RangeDecoder(payload)
-    z, z_escaped = decode_array(decoder, model.z_tables, [c for c in range(model.n) for _ in range(hz * wz)])
-    require(all(abs(value) <= 1023 for value in z), "a symbol of z out of range")
-    layers = run_h_s(to_grid(z, model.n, hz, wz), model)
-    last = [line[:w] for line in layers[-1][:h]]
-    if model.steps is None:
-        y = decode_step(decoder, last, model, [True] * (model.m * h * w))
-    else:
-        y = model.steps.decode(decoder, last, model)
-    decoder.check_end()
-    symbols = Symbols(h, w, z, y.y, y.scale, y.index, y.mean, layers, z_escaped, y.escaped, decoder)
+    symbols = decode_payload(payload, model, h, w, head.quality)
+    symbols.decoder.check_end()
     require(zlib.crc32(symbols.coded) == head.symbols_crc, "the CRC-32 of the symbols")
     return symbols
 
 
-def run_h_s(z: Grid, model: Model) -> list[Grid]:
-    """6.7: the output of every layer."""
-    a = [[[1024 * value + m for value, m in zip(place, model.medians, strict=True)] for place in line] for line in z]
+def decode_payload(payload: bytes, model: Model, h: int, w: int, quality: int) -> Symbols:
+    """The symbols, neither their end nor their checksum checked."""
+    hz, wz = (h, w) if model.factorised else (ceil_div(h, 4), ceil_div(w, 4))
+    require(8 * len(payload) + 64 >= model.floor * hz * wz, "too short for any z")
+    decoder = RangeDecoder(payload)
+    tables, step = model.z_coding(quality)
+    z, z_escaped = decode_array(decoder, tables, [c for c in range(model.n) for _ in range(hz * wz)])
+    require(model.factorised or all(abs(value) <= 1023 for value in z), "a symbol of z out of range")
+    if model.factorised:  # 6.13
+        latent = [value + model.medians[i // (h * w)] / 1024 for i, value in enumerate(z)]
+        return Symbols(h, w, z, [], [], [], [], latent, [], z_escaped, [], decoder)
+    layers = run_h_s(to_grid(z, model.n, hz, wz), model, step)
+    last = [line[:w] for line in layers[-1][:h]]
+    y = model.steps.decode(decoder, last, model, model.rate.gain(quality) if model.rate else 2**16)
+    latent = model.rate.dequantised(y, quality) if model.rate else y.dequantised()
+    return Symbols(h, w, z, y.y, y.scale, y.index, y.mean, latent, layers, z_escaped, y.escaped, decoder)
+
+
+def run_h_s(z: Grid, model: Model, step: int = 1024) -> list[Grid]:
+    """6.7: the output of every layer, and of what stands between two."""
+    a = [[[sat(step * v + m) for v, m in zip(place, model.medians, strict=True)] for place in line] for line in z]
     outputs = []
     for layer in model.h_s:
         a = layer(a)
@@ -681,18 +842,74 @@ class Latents:
     mean: list[int]
     escaped: list[int]
 
+    def dequantised(self) -> list[float]:
+        """y_hat of 6.7"""
+        return [y + mean / 1024 for y, mean in zip(self.y, self.mean, strict=True)]
 
-def decode_step(decoder: RangeDecoder, f: Grid, model: Model, held: list[bool]) -> Latents:
-    """7.6: the symbols at the positions that a step holds, from its scales and means (6.7)."""
-    scale = raster([[place[: model.m] for place in line] for line in f])
-    mean = raster([[place[model.m :] for place in line] for line in f])
+
+def parameters(place: list[int], model: Model, gain: int = 2**16) -> tuple[list[int], list[int], list[int]]:
+    """6.7: scales, indices and means of all channels at one position, from f there; the scales alone in 6.10 A."""
+    m = model.m
+    scale = [sat((value * gain + 2**15) >> 16) for value in place[:m]]  # 6.12; with a gain of 2^16 as they are
     index = [bisect_right(model.thresholds, value) for value in scale]  # how many are <= value
+    return scale, index, place[m:] if len(place) > m else [0] * m
+
+
+def decode_step(decoder: RangeDecoder, f: Grid, model: Model, held: list[bool], gain: int = 2**16) -> Latents:
+    """7.6: the symbols at the positions that a step holds, from its scales and means (6.7)."""
+    found = [[parameters(place, model, gain) for place in line] for line in f]
+    scale, index, mean = (raster([[place[i] for place in line] for line in found]) for i in range(3))
     positions = [i for i, is_held in enumerate(held) if is_held]
     symbols, escaped = decode_array(decoder, model.y_tables, [index[i] for i in positions])
     y = [0] * len(held)
     for i, symbol in zip(positions, symbols, strict=True):
         y[i] = symbol
     return Latents(y, scale, index, mean, [positions[i] for i in escaped])
+
+
+class OneStep:
+    """All of y at once."""
+
+    def decode(self, decoder: RangeDecoder, f: Grid, model: Model, gain: int = 2**16) -> Latents:
+        return decode_step(decoder, f, model, [True] * (model.m * len(f) * len(f[0])), gain)
+
+
+TAPS = [(dy, dx) for dy in (-2, -1, 0) for dx in (-2, -1, 0, 1, 2) if dy < 0 or dx < 0]
+"""6.11"""
+
+
+@dataclass
+class Serial:
+    """6.11: the layers behind h_s in families with a serial context."""
+
+    context: Layer
+    layers: list[Layer]
+
+    def decode(self, decoder: RangeDecoder, features: Grid, model: Model, _gain: int = 2**16) -> Latents:
+        h, w, m = len(features), len(features[0]), model.m
+        known = [[[0] * m for _ in range(w)] for _ in range(h)]
+        y, scale, index, mean = ([[[0] * m for _ in range(w)] for _ in range(h)] for _ in range(4))
+        escaped = []
+        for step in range(w + 3 * (h - 1)):
+            places = [(r, step - 3 * r) for r in range(h) if 0 <= step - 3 * r < w]
+            for r, q in places:
+                scale[r][q], index[r][q], mean[r][q] = parameters(self.predict(features, known, r, q), model)
+            symbols, late = decode_array(decoder, model.y_tables, [i for r, q in places for i in index[r][q]])
+            for k, (r, q) in enumerate(places):
+                y[r][q] = symbols[k * m : (k + 1) * m]
+                known[r][q] = [sat(1024 * a + b) for a, b in zip(y[r][q], mean[r][q], strict=True)]
+            for i in late:
+                r, q = places[i // m]
+                escaped.append((i % m * h + r) * w + q)
+        return Latents(raster(y), raster(scale), raster(index), raster(mean), escaped)
+
+    def predict(self, features: Grid, known: Grid, r: int, q: int) -> list[int]:
+        """f at one position"""
+        h, w, nothing = len(known), len(known[0]), [0] * len(known[0][0])
+        near = [(r + dy, q + dx) for dy, dx in TAPS]
+        seen = [known[a][b] if 0 <= a < h and 0 <= b < w else nothing for a, b in near]
+        joined = features[r][q] + self.context([[list(chain.from_iterable(seen))]])[0][0]
+        return run(self.layers, [[joined]])[0][0]
 
 
 @dataclass
@@ -703,7 +920,7 @@ class TwoSteps:
     context: Layer
     second: list[Layer]
 
-    def decode(self, decoder: RangeDecoder, features: Grid, model: Model) -> Latents:
+    def decode(self, decoder: RangeDecoder, features: Grid, model: Model, _gain: int = 2**16) -> Latents:
         h, w = len(features), len(features[0])
         held = [(c + r + q) % 2 == 0 for c in range(model.m) for r in range(h) for q in range(w)]
         one = decode_step(decoder, run(self.first, features), model, held)
@@ -719,7 +936,7 @@ class TwoSteps:
         return Latents(*merged, one.escaped + two.escaped)
 
 
-def run(layers: list[Layer], a: Grid) -> Grid:
+def run(layers: list[Layer | Between], a: Grid) -> Grid:
     for layer in layers:
         a = layer(a)
     return a
@@ -809,6 +1026,116 @@ class Synthesis:
             ]
             for r, line in enumerate(x0)
         ]
+
+
+# --- 8.7 The same of the published families ------------------------------------------------------------------------
+
+Net = Callable[[RealGrid], RealGrid]
+
+
+class PublishedSynthesis:
+    """g_s, as functions that follow one another. 8.6 has the tensors."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self.inner = model.shape("g_s.0.weight")[1] if model.factorised else model.n  # N of 8.6
+        require(2 <= self.inner <= 4096, "channels", UNSUPPORTED)
+        self.nets = self._cheng() if model.family in CHENG else self._balle()
+
+    def __call__(self, y_hat: RealGrid, _quality: int = 0) -> RealGrid:
+        """x"""
+        return through(self.nets, y_hat)
+
+    def _balle(self) -> list[Net]:
+        n, rectified = self.inner, self.model.family == "bmshj2018-factorized-relu"
+        widths, nets = (self.model.m, n, n, n, 3), []
+        for k in range(4):
+            nets.append(self._tconv(f"g_s.{2 * k}", widths[k], widths[k + 1]))
+            if k < 3:
+                nets.append(each(relu) if rectified else self._igdn(f"g_s.{2 * k + 1}"))
+        return nets
+
+    def _cheng(self) -> list[Net]:
+        plain = "RURURURL"
+        kinds = plain if self.model.family == "cheng2020-anchor" else "A" + plain[:4] + "A" + plain[4:]
+        made = {"R": self._residual, "U": self._up, "A": self._attention, "L": self._last}
+        return [made[kind](f"g_s.{i}") for i, kind in enumerate(kinds)]
+
+    def _floats(self, name: str, *shape: int) -> list[float]:
+        values = self.model.tensor(name, "F32", *shape)
+        require(all(map(math.isfinite, values)), f"{name} is not finite", UNSUPPORTED)
+        return values
+
+    def _conv(self, name: str, outputs: int, inputs: int, k: int) -> Kernel:
+        weight = self._floats(f"{name}.weight", outputs, inputs, k, k)
+        return Kernel(weight, self._floats(f"{name}.bias", outputs), inputs, Shape(k, 1, k // 2))
+
+    def _tconv(self, name: str, inputs: int, outputs: int) -> Kernel:
+        stored = self._floats(f"{name}.weight", inputs, outputs, 5, 5)
+        blocks = [[stored[25 * (i * outputs + o) :][:25] for i in range(inputs)] for o in range(outputs)]
+        weight = list(chain.from_iterable(chain.from_iterable(blocks)))
+        return Kernel(weight, self._floats(f"{name}.bias", outputs), inputs, UP)
+
+    def _igdn(self, name: str) -> Net:
+        n = self.inner
+        norm = Kernel(self._floats(f"{name}.gamma", n, n), self._floats(f"{name}.beta", n), n, POINT)
+
+        def run(a: RealGrid) -> RealGrid:
+            norms = norm([[[value * value for value in place] for place in line] for line in a])
+            return combined(lambda value, b: value * math.sqrt(b), a, norms)
+
+        return run
+
+    def _residual(self, name: str) -> Net:
+        n = self.inner
+        nets = [self._conv(f"{name}.conv1", n, n, 3), each(leaky_100), self._conv(f"{name}.conv2", n, n, 3)]
+        return lambda a: combined(add, a, through([*nets, each(leaky_100)], a))
+
+    def _up(self, name: str) -> Net:
+        n = self.inner
+        left = [self._conv(f"{name}.subpel_conv.0", 4 * n, n, 3), shuffle, each(leaky_100)]
+        left += [self._conv(f"{name}.conv", n, n, 3), self._igdn(f"{name}.igdn")]
+        right = [self._conv(f"{name}.upsample.0", 4 * n, n, 3), shuffle]
+        return lambda a: combined(add, through(left, a), through(right, a))
+
+    def _attention(self, name: str) -> Net:
+        a_units, b_units = ([self._unit(f"{name}.conv_{side}.{j}.conv") for j in range(3)] for side in "ab")
+        gate = [*b_units, self._conv(f"{name}.conv_b.3", self.inner, self.inner, 1), each(sigmoid)]
+        return lambda a: combined(add, a, combined(mul, through(a_units, a), through(gate, a)))
+
+    def _unit(self, name: str) -> Net:
+        n, half = self.inner, self.inner // 2
+        nets = [self._conv(f"{name}.0", half, n, 1), each(relu), self._conv(f"{name}.2", half, half, 3), each(relu)]
+        nets.append(self._conv(f"{name}.4", n, half, 1))
+        return lambda a: each(relu)(combined(add, a, through(nets, a)))
+
+    def _last(self, name: str) -> Net:
+        kernel = self._conv(f"{name}.0", 12, self.inner, 3)
+        return lambda a: shuffle(kernel(a))
+
+
+def through(nets: list[Net], a: RealGrid) -> RealGrid:
+    for net in nets:
+        a = net(a)
+    return a
+
+
+def each(function: Callable[[list[float]], list[float]]) -> Net:
+    """A function of places, at every place."""
+    return lambda a: [[function(place) for place in line] for line in a]
+
+
+def combined(function: Callable[[float, float], float], a: RealGrid, b: RealGrid) -> RealGrid:
+    """A function of two numbers, for every element of two grids."""
+    return [[list(map(function, *two)) for two in zip(*lines, strict=True)] for lines in zip(a, b, strict=True)]
+
+
+def leaky_100(place: list[float]) -> list[float]:
+    return [value if value >= 0 else value / 100 for value in place]
+
+
+def sigmoid(place: list[float]) -> list[float]:
+    return [(1 + math.tanh(value / 2)) / 2 for value in place]  # 1 / (1 + exp(-v)), without overflow
 
 
 # --- 4.2 Samples, and the whole file -------------------------------------------------------------------------------

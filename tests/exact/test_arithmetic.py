@@ -1,3 +1,5 @@
+import zlib
+
 import numpy as np
 import plain
 import pytest
@@ -76,10 +78,22 @@ def test_the_known_answer_is_what_plain_integers_give():
         a = np.array(
             [[[plain.leaky_relu(v) for v in row] for row in p] for p in plainly(a, weight, bias, shift, geometry)]
         )
-    import zlib
-
     assert zlib.crc32(a.astype(">i4").tobytes()) == known_answer.ANSWER
     assert known_answer.passes("cpu")
+
+
+def test_the_known_answer_of_rows_is_what_plain_integers_give():
+    a = known_answer.inputs().reshape(7, 40).tolist()
+    weight, bias = (known_answer._integers(seed, shape, 1 << bits).tolist() for seed, shape, bits in ROWS)
+    out = [
+        plain.leaky_relu(plain.requantise(b + sum(x * y for x, y in zip(w, row, strict=False)), 10 + o))
+        for row in a
+        for o, (w, b) in enumerate(zip(weight, bias, strict=False))
+    ]
+    assert zlib.crc32(np.array(out).astype(">i4").tobytes()) == known_answer.ROW_ANSWER
+
+
+ROWS = ((8, (24, 40), 15), (9, (24,), 30))
 
 
 def test_a_device_that_rounds_wrongly_is_found_out(monkeypatch):

@@ -8,9 +8,9 @@ import zlib
 import numpy as np
 import torch
 
-from twcodec.exact.layers import DepthwiseLayer, Geometry, Layer
+from twcodec.exact.layers import DepthwiseLayer, Geometry, Layer, RowLayer
 
-ANSWER, DEPTHWISE_ANSWER = 2814644022, 3775989338
+ANSWER, DEPTHWISE_ANSWER, ROW_ANSWER = 2814644022, 3775989338, 3674387017
 """CRC-32 of the outputs, as big-endian 32-bit integers, computed with Python's own integers in tests (format, 6.8)."""
 
 
@@ -18,7 +18,8 @@ ANSWER, DEPTHWISE_ANSWER = 2814644022, 3775989338
 def passes(device: str) -> bool:
     """Whether `device` ("cpu", "cuda:0") computes the test network to the last bit. Runs once a process and device."""
     found = torch.device(device)
-    return answer(found) == ANSWER and depthwise_answer(found) == DEPTHWISE_ANSWER
+    answers = answer(found), depthwise_answer(found), row_answer(found)
+    return answers == (ANSWER, DEPTHWISE_ANSWER, ROW_ANSWER)
 
 
 def answer(device: torch.device) -> int:
@@ -34,6 +35,14 @@ def depthwise_answer(device: torch.device) -> int:
     a = torch.from_numpy(inputs().astype(np.float64)).to(device)
     weight, bias = _integers(6, (16, 1, 3, 3), 1 << 15).astype(np.int16), _integers(7, (16,), 1 << 30)
     out = DepthwiseLayer(weight, bias, np.arange(16, dtype=np.int32) + 10, device)(torch.cat([a, a.abs()]))
+    return zlib.crc32(out.cpu().numpy().astype(">i4").tobytes())
+
+
+def row_answer(device: torch.device) -> int:
+    """The same of a layer on rows of the inputs."""
+    a = torch.from_numpy(inputs().astype(np.float64)).to(device).view(7, 40)
+    weight, bias = _integers(8, (24, 40), 1 << 15).astype(np.int16), _integers(9, (24,), 1 << 30)
+    out = RowLayer(weight, bias, np.arange(24, dtype=np.int32) + 10, True, device)(a)
     return zlib.crc32(out.cpu().numpy().astype(">i4").tobytes())
 
 

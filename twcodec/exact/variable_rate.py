@@ -53,6 +53,8 @@ class VariableRateHyperprior(ScaleHyperprior):
         bad = bad or offsets.shape != (len(gains), self.levels) or not np.isfinite(offsets).all()
         if bad or np.abs(offsets).max() > 1:
             raise UnsupportedError("the model's gains are out of range; the model file is damaged")
+        if len(gains) * len(self._medians) > 1 << 16:
+            raise UnsupportedError("the model has more tables for z than 65536")
         if z_steps is not None and (len(z_steps) != len(gains) or z_steps.min() < 1 or z_steps.max() >= Z_STEP_LIMIT):
             raise UnsupportedError("the model's steps of z are out of range; the model file is damaged")
         self._gains, self._z_steps = gains.astype(np.int64), z_steps

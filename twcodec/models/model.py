@@ -57,6 +57,8 @@ class Model:
             raise UnsupportedError(f"the model file is of family {kind!r}, this twc knows {', '.join(FAMILIES)}")
         _check_arithmetic(device)
         self.family: Family = FAMILIES[kind](parsed, device)
+        if self.family.rows > MOST_QUALITY:
+            raise UnsupportedError(f"the model has {self.family.rows} quality rows; {MOST_QUALITY} are possible")
         self._lambdas = _lambdas(parsed.metadata.get("lambda"), self.family.rows)
         self._only = _quality(parsed.metadata.get("quality", 1)) if self.family.rows == 1 else None
 
@@ -99,9 +101,10 @@ def _check_arithmetic(device: torch.device) -> None:
 
 def _quality(found: object) -> float:
     """The quality of a model that has one only."""
-    if type(found) not in (int, float) or not 1 <= found <= MOST_QUALITY:  # type: ignore[operator]
-        raise UnsupportedError(f"the model file's quality is not a number from 1 to {MOST_QUALITY}")
-    return float(found)  # type: ignore[arg-type]
+    value = float(found) if type(found) in (int, float) else 0.0  # type: ignore[arg-type]
+    if not 1 <= value <= MOST_QUALITY or round(value * 1000) / 1000 != value:
+        raise UnsupportedError(f"the model file's quality is no number of thousandths from 1 to {MOST_QUALITY}")
+    return value
 
 
 def _lambdas(found: object, rows: int) -> list[float]:
