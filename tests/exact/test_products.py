@@ -13,6 +13,10 @@ bytes_only = pytest.mark.skipif(
 )
 
 
+def times(product, a):
+    return product(product.planes(a))
+
+
 def activations(rng, *shape):
     """Some at the ends of their range, some small."""
     a = rng.integers(1 - SATURATION, SATURATION, shape)
@@ -31,8 +35,8 @@ def test_bytes_give_the_sums_of_plain_integers(n, inputs, outputs):
     weight = rng.integers(-32767, 32640, (outputs, inputs)).astype(np.int16)
     a = activations(rng, n, inputs)
     want = a.numpy() @ weight.astype(np.int64).T
-    assert ByteProduct(weight)(a.double()).tolist() == want.tolist()
-    assert FloatProduct(weight, "cpu")(a.float()).tolist() == want.tolist()
+    assert times(ByteProduct(weight), a.double()).tolist() == want.tolist()
+    assert times(FloatProduct(weight, "cpu"), a.float()).tolist() == want.tolist()
 
 
 @bytes_only
@@ -42,7 +46,7 @@ def test_every_weight_at_the_edge_of_a_byte(value):
     for other in (-3, 5):
         weight = np.array([[value] * 4 + [other] * 4, [other] * 8], np.int16)
         assert ByteProduct.covers(weight)
-        assert torch.equal(ByteProduct(weight)(a.double()), FloatProduct(weight, "cpu")(a.double()))
+        assert torch.equal(times(ByteProduct(weight), a.double()), times(FloatProduct(weight, "cpu"), a.double()))
 
 
 def test_a_row_with_the_largest_weights_of_both_signs_stays_in_float64():

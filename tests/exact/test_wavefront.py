@@ -53,7 +53,7 @@ def entropy():
 def integers_of(layer: RowLayer):
     """Weights, biases and shifts of a layer as lists, from its product with unit vectors."""
     inputs = 12 * M if layer.outputs == SEEN else (FEATURES + SEEN if layer.outputs == 9 else 9)
-    weight = layer._product(torch.eye(inputs).double()).T.long().tolist()
+    weight = layer._product(layer.planes(torch.eye(inputs))).T.long().tolist()
     return weight, layer._bias.long().tolist(), (-torch.log2(layer._scale)).long().tolist()
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -60,7 +62,11 @@ def _prove_exact(weight: NDArray[np.int16], bias: NDArray[np.int64], shift: NDAr
 
 
 class Layer:
-    """One integer convolution, requantised, with an optional LeakyReLU behind it."""
+    """One integer convolution, requantised, with an optional LeakyReLU behind it.
+
+    Inputs are gathered for each output position and multiplied by one matrix. A transposed convolution of stride s is
+    s x s plain ones, each for the outputs of one phase.
+    """
 
     def __init__(
         self,
@@ -77,35 +83,86 @@ class Layer:
         """
         self.geometry, self.activation = geometry, activation
         _prove_exact(weight, bias, shift)
-        kernel = torch.from_numpy(weight.astype(np.float64)).to(device)
-        out_channels, in_channels = weight.shape[:2]
-        if geometry.transposed:  # columns of the output: (O k k, I)
-            self._matrix = kernel.permute(0, 2, 3, 1).reshape(-1, in_channels)
-        else:  # rows of the im2col matrix: (O, I k k)
-            self._matrix = kernel.reshape(out_channels, -1)
-        self._bias = torch.from_numpy(bias.astype(np.float64)).to(device)[:, None]
-        self._scale = torch.from_numpy(np.exp2(-shift.astype(np.float64))).to(device)[:, None]
+        self._phases = [_Phase(weight, *found, device) for found in _phases(geometry)]
+        self._bias = torch.from_numpy(bias.astype(np.float64)).to(device)
+        self._scale = torch.from_numpy(np.exp2(-shift.astype(np.float64))).to(device)
 
     def __call__(self, a: Tensor) -> Tensor:
-        """a: (I, H, W) integers in float64. Returns (O, H', W')."""
-        acc, size = self._transposed(a) if self.geometry.transposed else self._plain(a)
-        out = requantise(acc.add_(self._bias), self._scale).view(-1, *size)
+        """a: (I, H, W) integers in float64. Returns (O, H', W'), in memory channels last."""
+        rows, columns = self._size(a.shape[1]), self._size(a.shape[2])
+        a = a.permute(1, 2, 0)
+        if len(self._phases) == 1:
+            out = self._phases[0](a, rows, columns, self.geometry.stride)
+        else:
+            step = self.geometry.stride
+            out = a.new_empty(rows, columns, len(self._bias))
+            for phase in self._phases:
+                part = out[phase.row :: step, phase.column :: step]
+                part.copy_(phase(a, part.shape[0], part.shape[1], 1))
+        out = requantise(out.add_(self._bias), self._scale).permute(2, 0, 1)
         return leaky_relu(out) if self.activation else out
 
-    def _plain(self, a: Tensor) -> tuple[Tensor, tuple[int, int]]:
-        g, (height, width) = self.geometry, a.shape[1:]
-        if (g.kernel, g.stride, g.padding) == (1, 1, 0):  # a product and nothing else
-            return self._matrix @ a.reshape(len(a), -1), (height, width)
-        rows, cols = ((n + 2 * g.padding - g.kernel) // g.stride + 1 for n in (height, width))
-        columns = functional.unfold(a[None], g.kernel, padding=g.padding, stride=g.stride)[0]  # (I k k, N)
-        return self._matrix @ columns, (rows, cols)
+    def _size(self, n: int) -> int:
+        g = self.geometry
+        if g.transposed:
+            return (n - 1) * g.stride - 2 * g.padding + g.kernel + g.output_padding
+        return (n + 2 * g.padding - g.kernel) // g.stride + 1
 
-    def _transposed(self, a: Tensor) -> tuple[Tensor, tuple[int, int]]:
-        g, (height, width) = self.geometry, a.shape[1:]
-        rows, cols = ((n - 1) * g.stride - 2 * g.padding + g.kernel + g.output_padding for n in (height, width))
-        columns = self._matrix @ a.reshape(a.shape[0], -1)  # (O k k, H W)
-        out = functional.fold(columns[None], (rows, cols), g.kernel, padding=g.padding, stride=g.stride)[0]
-        return out.reshape(out.shape[0], -1), (rows, cols)
+
+class _Phase:
+    """The part of a layer that makes the outputs at row, row + s, ..., and column, column + s, ..."""
+
+    def __init__(
+        self,
+        weight: NDArray[np.int16],
+        row: int,
+        column: int,
+        taps: list[tuple[int, int, int, int]],
+        device: str | torch.device,
+    ) -> None:
+        """taps: row and column of the kernel, and how far from the output's place the input is that they meet."""
+        self.row, self.column = row, column
+        self._places = [(dy, dx) for _, _, dy, dx in taps]
+        used = [weight[:, :, u, v] for u, v, _, _ in taps]  # each (O, I)
+        self._product = product(np.stack(used, axis=1).reshape(len(weight), -1), device)
+
+    def __call__(self, a: Tensor, rows: int, columns: int, stride: int) -> Tensor:
+        """a: (H, W, I). Returns sums (rows, columns, O)."""
+        planes = self._product.planes(a)
+        if len(self._places) > 1 or stride > 1 or self._places[0] != (0, 0):
+            planes = _gathered(planes, self._places, rows, columns, stride)
+        return self._product(planes.reshape(len(planes), rows * columns, -1)).view(rows, columns, -1)
+
+
+def _gathered(planes: Tensor, places: list[tuple[int, int]], rows: int, columns: int, stride: int) -> Tensor:
+    """(P, H, W, I) to (P, rows, columns, places, I): the inputs of every output, 0 outside."""
+    height, width = planes.shape[1:3]
+    top, left = (max(0, -min(place[axis] for place in places)) for axis in (0, 1))
+    last = [(n - 1) * stride + max(place[axis] for place in places) for axis, n in ((0, rows), (1, columns))]
+    bottom, right = max(0, last[0] + 1 - height), max(0, last[1] + 1 - width)
+    padded = functional.pad(planes, (0, 0, left, right, top, bottom))
+    out = planes.new_empty(len(planes), rows, columns, len(places), planes.shape[-1])
+    tall, wide = (rows - 1) * stride + 1, (columns - 1) * stride + 1
+    for i, (dy, dx) in enumerate(places):
+        y, x = top + dy, left + dx
+        out[:, :, :, i] = padded[:, y : y + tall : stride, x : x + wide : stride]
+    return out
+
+
+def _phases(g: Geometry) -> Iterator[tuple[int, int, list[tuple[int, int, int, int]]]]:
+    """Row, column and taps of each phase."""
+    if not g.transposed:
+        kernel = range(g.kernel)
+        yield 0, 0, [(u, v, u - g.padding, v - g.padding) for u in kernel for v in kernel]
+        return
+    for row, column in itertools.product(range(g.stride), repeat=2):
+        yield row, column, [(u, v, dy, dx) for u, dy in _meeting(g, row) for v, dx in _meeting(g, column)]
+
+
+def _meeting(g: Geometry, phase: int) -> list[tuple[int, int]]:
+    """Along one axis: places in the kernel, and how far away the input is that meets the output there."""
+    distance = {u: phase + g.padding - u for u in range(g.kernel)}
+    return [(u, d // g.stride) for u, d in distance.items() if d % g.stride == 0]
 
 
 class RowLayer:
@@ -131,7 +188,15 @@ class RowLayer:
 
     def __call__(self, a: Tensor) -> Tensor:
         """a: (n, I) integers in any float type. Returns (n, O) in float64."""
-        out = requantise(self._product(a).add_(self._bias), self._scale)
+        return self.of_planes(self.planes(a))
+
+    def planes(self, a: Tensor) -> Tensor:
+        """Inputs of any shape (...) as `of_planes` takes them, (P, ...), to be gathered in between."""
+        return self._product.planes(a)
+
+    def of_planes(self, planes: Tensor) -> Tensor:
+        """planes: (P, n, I). Returns (n, O)."""
+        out = requantise(self._product(planes).add_(self._bias), self._scale)
         return leaky_relu(out) if self.activation else out
 
 

@@ -2,7 +2,7 @@
 
 In float64 every sum below 2^53 is exact. Where the processor multiplies bytes natively (VNNI), an activation of 22 bits
 is the sum of three signed bytes times 1, 2^8 and 2^16, and a weight of two: six products of bytes, summed exactly in 32
-bits, take a quarter of the time. Both give the same integers; which one runs is nobody's business but the clock's.
+bits, take a fraction of the time. Both give the same integers; which one runs is nobody's business but the clock's.
 """
 
 from __future__ import annotations
@@ -22,9 +22,13 @@ if TYPE_CHECKING:
 
 
 class Product(Protocol):
-    """(n, K) integers of under 22 bits, in any float type, to (n, O) sums in float64."""
+    """A matrix of weights that multiplies activations, which are first split into the planes that it works on."""
 
-    def __call__(self, a: Tensor) -> Tensor: ...  # noqa: D102
+    def planes(self, a: Tensor) -> Tensor:
+        """(...) integers of under 22 bits, in any float type, to (P, ...), which may be gathered and padded with 0."""
+
+    def __call__(self, planes: Tensor) -> Tensor:
+        """(P, n, K) to (n, O), sums in float64."""
 
 
 def product(weight: NDArray[np.int16], device: str | torch.device) -> Product:
@@ -35,14 +39,19 @@ def product(weight: NDArray[np.int16], device: str | torch.device) -> Product:
 
 
 class FloatProduct:
-    """In float64."""
+    """In float64, in one plane."""
 
     def __init__(self, weight: NDArray[np.int16], device: str | torch.device) -> None:
+        """weight: (O, K)."""
         self._matrix = torch.from_numpy(weight.astype(np.float64)).to(device)
 
-    def __call__(self, a: Tensor) -> Tensor:
+    def planes(self, a: Tensor) -> Tensor:
         """See `Product`."""
-        return functional.linear(a.double(), self._matrix)
+        return a.double()[None]
+
+    def __call__(self, planes: Tensor) -> Tensor:
+        """See `Product`."""
+        return functional.linear(planes[0], self._matrix)
 
 
 class ByteProduct:
@@ -57,23 +66,37 @@ class ByteProduct:
         high = wide * sign - low >> 8
         pair = np.concatenate([low, high]).astype(np.int8)  # (2 O, K)
         self._matrix = _packed(torch.from_numpy(pair).t())
-        self._sign = torch.from_numpy(sign[:, 0].astype(np.float64))
+        self._narrow = int(np.abs(wide).sum(axis=1).max()) < _NARROW
+        self._sign = torch.from_numpy(sign[:, 0].astype(np.float64)) if (sign < 0).any() else None
 
     @staticmethod
     def covers(weight: NDArray[np.int16]) -> bool:
         """Whether two signed bytes hold every weight, or its negative, of each row."""
-        wide, largest = weight.astype(np.int32), weight.shape[1] <= _MOST_INPUTS
-        return largest and bool(((wide.max(axis=1) <= _HIGHEST) | (wide.min(axis=1) >= -_HIGHEST)).all())
+        highest, lowest = weight.max(axis=1), weight.min(axis=1)
+        return weight.shape[1] <= _MOST_INPUTS and bool(((highest <= _HIGHEST) | (lowest >= -_HIGHEST)).all())
 
-    def __call__(self, a: Tensor) -> Tensor:
+    def planes(self, a: Tensor) -> Tensor:
+        """See `Product`. Three planes, or two where they hold all of a."""
+        count = 2 if a.numel() and a.abs().max() <= _HIGHEST else 3
+        # the bytes of the sum, less 128, are signed digits
+        shifted = a.int().add_(_MIDDLE[count]).unsqueeze(-1).view(torch.int8)
+        digits = shifted.movedim(-1, 0)[:count]
+        return _packed(digits).bitwise_xor_(-128)
+
+    def __call__(self, planes: Tensor) -> Tensor:
         """See `Product`."""
-        n, inputs = a.shape
-        shifted = a.int().add_(_MIDDLE).view(torch.int8).view(n, inputs, 4)  # its bytes less 128 are the signed ones
-        signed = _packed(shifted[..., :3].permute(2, 0, 1)).bitwise_xor_(-128)
-        sums = torch._int_mm(signed.view(3 * n, inputs), self._matrix).double().view(3, n, -1)
-        both = torch.add(sums[0], torch.add(sums[1], sums[2], alpha=256), alpha=256)  # (n, 2 O)
-        low, high = torch.split(both, self._outputs, 1)
-        return torch.add(low, high, alpha=256).mul_(self._sign)
+        parts = [self._sums(part) for part in torch.split(planes, _PART, 1)]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def _sums(self, planes: Tensor) -> Tensor:
+        count, n, inputs = planes.shape
+        sums = torch._int_mm(_packed(planes).view(count * n, inputs), self._matrix)
+        low, high = torch.split(sums if self._narrow else sums.double(), self._outputs, 1)
+        by_plane = torch.add(low, high, alpha=256).double().view(count, n, -1)
+        total = by_plane[-1]
+        for i in reversed(range(count - 1)):
+            total = torch.add(by_plane[i], total, alpha=256)
+        return total if self._sign is None else total.mul_(self._sign)
 
 
 def _packed(a: Tensor) -> Tensor:
@@ -81,9 +104,14 @@ def _packed(a: Tensor) -> Tensor:
     return a.clone(memory_format=torch.contiguous_format)
 
 
-_MIDDLE = 0x808080
+_MIDDLE = {2: 0x8080, 3: 0x808080}
 _HIGHEST = 127 * 256 + 127
 _MOST_INPUTS = 1 << 16
+_NARROW = 1 << 24
+"""Up to this sum of |weights|, products with a signed byte add up to less than 2^31."""
+
+_PART = 1 << 11
+"""Rows that are multiplied at a time: bounds the memory for sums, and keeps it in the cache."""
 
 
 def has_byte_products(device: torch.device) -> bool:
@@ -103,5 +131,8 @@ def _right() -> bool:
         weight = np.where(np.arange(3 * k).reshape(3, k) % 7 < 3, -32767, _HIGHEST).astype(np.int16)
         ends = [[1 - SATURATION], [SATURATION - 1], [-0x180000 - 0x8080], [0x177F7F]]
         a = (torch.tensor(ends).expand(4, k) + torch.tensor([[1], [-1], [1], [-1]]) * (torch.arange(k) % 2)).double()
-        _checked.append(bool(torch.equal(ByteProduct(weight)(a), FloatProduct(weight, "cpu")(a))))
+        found = []
+        for kind in (ByteProduct(weight), FloatProduct(weight, "cpu")):
+            found.append(torch.cat([kind(kind.planes(part)) for part in (a, a.clamp(-_HIGHEST, _HIGHEST))]))
+        _checked.append(bool(torch.equal(*found)))
     return _checked[0]

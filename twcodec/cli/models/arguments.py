@@ -27,7 +27,7 @@ ARCHITECTURES = ", ".join(official.ARCHITECTURES)
 def check_architecture(name: str) -> str:
     """The architecture of this name. UsageError, with the near one."""
     if name not in official.ARCHITECTURES:
-        close = difflib.get_close_matches(name, official.ARCHITECTURES, n=1)
+        close = difflib.get_close_matches(name.lower(), official.ARCHITECTURES, n=1)
         hint = f"did you mean {close[0]}? " if close else ""
         raise UsageError(f"unknown architecture {shown(name)!r}; {hint}there are: {ARCHITECTURES}")
     return name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import click
@@ -51,29 +52,32 @@ def command(
     if target is not None and name is not None:
         raise UsageError("--name is for the store, and with -o nothing is stored; leave one of them out")
     with options.about(source):
-        ready = _is_model_file(source)
+        ready = _is_model_file(source, arch is None)
+    data = b""
+    own: str | None
     if arch is None:
         _check_file(source, ready, plain=(quality, metric, lmbda) == (None, None, None))
-        own = _own_name(source)
+        with options.about(source):
+            data = bytes_of(source)
+            own, kind = _own_name(source), _kind(store.header_of(data))
     else:
         _check_checkpoint(source, ready, check_architecture(arch), quality, metric or "mse", lmbda)
-        own = official.name_of(arch, quality, metric or "mse")
-        if name is None and target is None and quality is None and not official.is_variable(arch):
-            raise UsageError("a model without -q has no name of its own; give one with --name")
-    called = own if target is not None else store.check_name(own if name is None else name)
+        known = quality is not None or official.is_variable(arch)
+        own = kind = official.name_of(arch, quality, metric or "mse") if known else None
+    called = "" if target is not None else _check_name(own if name is None else name, kind)
     if target is not None:
         with options.about(source, target):
             check_output(target, force, source)
     if not quiet and arch is not None:
         say(f"{shown(source)}: converting")
     with options.about(source):
-        data = loadable(bytes_of(source)) if arch is None else converted(source, arch, quality, metric or "mse", lmbda)
+        data = loadable(data) if arch is None else converted(source, arch, quality, metric or "mse", lmbda)
     keep(data, called, target, force, as_json, quiet)
 
 
-def _is_model_file(source: str) -> bool:
-    """Whether it looks like safetensors. UnreadableError, LimitError: as `bytes_of`."""
-    return bytes_of(source, 9)[8:] == b"{" or source.endswith(".safetensors")
+def _is_model_file(source: str, expected: bool) -> bool:
+    """Whether it looks like safetensors, or should and says so. UnreadableError, LimitError: as `bytes_of`."""
+    return bytes_of(source, 9)[8:] == b"{" or (expected and source.endswith(".safetensors"))
 
 
 def _check_file(source: str, ready: bool, plain: bool) -> None:
@@ -89,6 +93,30 @@ def _own_name(source: str) -> str:
     stem = Path(source).stem
     head, _, tail = stem.rpartition("-")
     return head if head and len(tail) == 32 and not set(tail) - set("0123456789abcdef") else stem
+
+
+def _kind(header: store.Header) -> str | None:
+    """What the store calls a model of this architecture, quality and metric. None: of no published architecture."""
+    if header.family not in official.ARCHITECTURES:
+        return None
+    provenance, quality = header.metadata.get("provenance"), header.metadata.get("quality")
+    metric = provenance.get("metric") if isinstance(provenance, dict) else None
+    return official.name_of(header.family, quality, "mse" if metric is None else str(metric))
+
+
+_KEPT = re.compile(rf"({'|'.join(official.ARCHITECTURES)})(-[1-8])?(-ms-ssim)?")
+
+
+def _check_name(name: str | None, kind: str | None) -> str:
+    """The name, if a model of this kind may have it. UsageError.
+
+    `--model mbt2018 -q 4` is the model mbt2018-4, which had better be one.
+    """
+    if name is None:
+        raise UsageError("a model without -q has no name of its own; give one with --name")
+    if name != kind and _KEPT.fullmatch(name):
+        raise UsageError(f"{name} is a name that twc keeps for models that are just that; give another with --name")
+    return store.check_name(name)
 
 
 def _check_checkpoint(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,7 @@ def _tables(found: dict[str, Any]) -> str:
     for e in found["embedded"]:
         lines.append(_row(e, width) + "  (the default)" * e["default"])
     lines += ["", f"stored in {shown(found['folder'])}:"]
-    lines += [_row(e, width) for e in found["stored"]] or ["  none"]
+    lines += [_row(e, width) for e in found["stored"]] or [f"  {_why_none()}"]
     lines += ["", "official, to be had with `twc models pull ARCH -q N [--metric ms-ssim]`:"]
     for e in found["official"]:
         q = e["qualities"]
@@ -77,6 +78,17 @@ def _tables(found: dict[str, Any]) -> str:
         here = f"  at hand: {', '.join(e['at_hand'])}" if e["at_hand"] else ""
         lines.append(f"  {e['architecture']:<24}  {e['metric']:<7}  {text:<10}{here}".rstrip())
     return "\n".join(lines)
+
+
+def _why_none() -> str:
+    """What to say of a folder without models: nobody made one yet, or it cannot be looked into."""
+    try:
+        os.scandir(store.folder()).close()
+    except FileNotFoundError:
+        return "none"
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+    return "none"
 
 
 def _row(e: dict[str, Any], width: int) -> str:

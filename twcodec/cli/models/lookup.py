@@ -12,6 +12,7 @@ from typing import NoReturn
 from twcodec.cli import options
 from twcodec.cli.say import shown
 from twcodec.errors import LimitError, UnreadableError, UnsupportedError, UsageError
+from twcodec.imaging.files import PIPE
 from twcodec.models import catalogue, official, store
 from twcodec.models.store import Stored
 
@@ -58,16 +59,26 @@ def refuse(name: str, quality: int | None) -> NoReturn:
     checkpoint = official.find(name, quality) or official.find(name, None) or official.by_name(name)
     if checkpoint:
         raise UnsupportedError(f"{checkpoint.name} is not at hand; get it with: twc models pull {checkpoint.options}")
+    if name in official.ARCHITECTURES:
+        own = f"twc models import FILE --arch {name} -q {'N' if quality is None else quality}"
+        raise UnsupportedError(
+            f"there is no such official model of {name}; a checkpoint of yours can be given to: {own}"
+        )
     known = [*catalogue.names(), *dict.fromkeys(e.name for e in store.entries()), *official.ARCHITECTURES]
-    close = difflib.get_close_matches(name, known, n=1)
+    close = difflib.get_close_matches(name.lower(), known, n=1)
     hint = f"did you mean {close[0]}? " if close else ""
     raise UnsupportedError(f"unknown model {shown(name)!r}; {hint}`twc models list` shows what there is")
 
 
 def bytes_of(source: str, most: int = -1) -> bytes:
-    """The first bytes of a regular file, or all. UnreadableError: there is none. LimitError: over 1 GiB."""
+    """The first bytes of a regular file, or all.
+
+    UsageError: no file's name. UnreadableError: there is none. LimitError: over 1 GiB.
+    """
     if not source:
         raise UsageError("an empty file name was given")
+    if source == PIPE:
+        raise UsageError("a model is read from a file, not from a pipe")
     path = Path(source)
     try:
         found = path.stat()

@@ -1,0 +1,297 @@
+"""The published families beside CompressAI, on Kodak: exact symbols, coded sizes, speed.
+
+    python benchmarks/families.py exact FOLDER [NAME...]   symbols decoded under other conditions than encoded; and
+                                                            how often CompressAI's own mbt2018 fails the same test
+    python benchmarks/families.py size FOLDER [NAME...]    coded bytes and PSNR with the same weights, both really coded
+    python benchmarks/families.py speed [NAME...]          full-size random weights: encode (both branches) and decode
+                                                            against compress() and decompress(), interleaved
+
+FOLDER holds NAME.pth.tar as benchmarks/train_families.py writes them. Writes benchmarks/results/families-WHAT.json.
+Time on a quiet machine; figures are ratios of medians within one run. --pictures N takes the first N only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import math
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+os.environ.setdefault("GOMP_SPINCOUNT", "2000")
+
+import numpy as np
+import torch
+from kodak import HERE, pictures
+from train_families import FAMILIES, TABLES, Family, build
+
+from twcodec.codec.codec import Codec, read
+from twcodec.codec.distortion import psnr
+from twcodec.codec.settings import Settings
+from twcodec.container import Container
+from twcodec.exact import hyperprior
+from twcodec.imaging.picture import Picture
+from twcodec.models.convert import convert_checkpoint
+from twcodec.models.model import Model
+
+CPU = torch.device("cpu")
+VARIABLE_QUALITIES = (1, 4, 8)
+
+
+def architecture(name: str) -> str:
+    return name.removesuffix("-z")
+
+
+def ours(path: Path, name: str) -> Codec:
+    quality = None if FAMILIES[name].variable else 4
+    return Codec(Model(convert_checkpoint(path, architecture(name), quality=quality), name, CPU))
+
+
+def theirs(path: Path, family: Family) -> Any:
+    """CompressAI's model of the checkpoint."""
+    state = torch.load(path, weights_only=True)["state_dict"]
+    last = "g_a.0.conv1.weight" if family.channels == "N" else "g_a.6.weight"
+    net = build(family, len(state[last if family.channels == "N" else "g_a.0.weight"]), len(state[last]))
+    weights = {k: v for k, v in state.items() if not k.endswith(TABLES) and not k.endswith("scale_table")}
+    torch.nn.Module.load_state_dict(net, weights, strict=False)  # CompressAI's own wants tables, which follow
+    net.update(force=True)
+    return net.eval()
+
+
+def to_batch(picture: Picture) -> torch.Tensor:
+    return torch.from_numpy(picture.samples).permute(2, 0, 1)[None] / 255
+
+
+def qualities(name: str) -> tuple[int | None, ...]:
+    return VARIABLE_QUALITIES if FAMILIES[name].variable else (None,)
+
+
+# --- Exactness --------------------------------------------------------------------------------------------------------
+
+CONDITIONS = tuple(itertools.product((1, 2), (True, False), ("contiguous", "channels_last"), ("alone", "batch")))
+
+
+@contextmanager
+def condition(threads: int, onednn: bool, layout: str) -> Iterator[None]:
+    """torch with this many threads, with or without oneDNN; what h_s reads laid out like this."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    walk = hyperprior.upsampled
+
+    def laid_out(h_s: Any, lane: Any, reach: int) -> torch.Tensor:
+        last = lane.z_hat[None].contiguous(memory_format=torch.channels_last)[0]
+        return walk(h_s, hyperprior.Lane(last, *list(vars(lane).values())[1:]), reach)
+
+    with ExitStack() as held:
+        held.enter_context(torch.backends.mkldnn.flags(enabled=onednn))
+        if layout == "channels_last":
+            for module in ("hyperprior", "wavefront", "two_step"):
+                held.enter_context(mock.patch(f"twcodec.exact.{module}.upsampled", laid_out))
+        yield
+    torch.set_num_threads(before)
+
+
+def exact(name: str, path: Path, paths: list[Path]) -> dict[str, Any]:
+    """Symbols encoded alone, with 2 threads and oneDNN, decoded under every condition."""
+    codec, compared, mismatches = ours(path, name), 0, 0
+    entropy = codec.model.family.entropy
+    for source, quality in itertools.product(paths, qualities(name)):
+        picture = read(source)
+        kept: list[Any] = []
+        original = hyperprior.Hyperprior.quantise_all
+
+        def keep(self: Any, *arguments: Any) -> Any:
+            kept.extend(original(self, *arguments))  # noqa: B023
+            return kept  # noqa: B023
+
+        with mock.patch.object(hyperprior.Hyperprior, "quantise_all", keep):
+            data, _ = codec.encode_picture(picture, Settings(quality, transform="never"))
+        container = Container.from_bytes(data)
+        item = container.data, picture.height // 16, picture.width // 16
+        turned = codec.encode_picture(
+            Picture(np.ascontiguousarray(picture.samples[:208, ::-1]), "RGB"), Settings(quality, transform="never")
+        )[0]
+        other = Container.from_bytes(turned).data, 13, picture.width // 16
+        for threads, onednn, layout, company in CONDITIONS:
+            with condition(threads, onednn, layout), torch.inference_mode():
+                files = [item] if company == "alone" else [other, item]
+                found = entropy.decode_all(files, container.header.quality)[-1]
+            parts = ("z", "y", "levels", "y_hat")
+            mismatches += sum(int((getattr(found, p) != getattr(kept[0], p)).sum()) for p in parts)
+            compared += found.z.numel() + found.y.numel()
+        print(name, source.stem, quality, mismatches, flush=True)
+    return {"symbols_compared": compared, "mismatches": mismatches}
+
+
+def compressai_exactness(path: Path, paths: list[Path]) -> dict[str, Any]:
+    """CompressAI's mbt2018: compressed alone with 2 threads and oneDNN, decompressed under other conditions."""
+    net, tried, failed, worst = theirs(path, FAMILIES["mbt2018"]), {}, {}, 0.0
+    conditions = ((2, True, "as compressed"), (1, True, "1 thread"), (2, False, "no oneDNN"), (2, True, "batch of 2"))
+    for source in paths:
+        x = to_batch(read(source))
+        torch.set_num_threads(2)
+        with torch.inference_mode():
+            out = net.compress(x)
+            wanted = reconstruction(net, out)
+            for threads, onednn, label in conditions:
+                strings = out["strings"]
+                if label == "batch of 2":
+                    second = net.compress(x.flip(3))
+                    strings = [[a[0], b[0]] for a, b in zip(out["strings"], second["strings"], strict=True)]
+                with condition(threads, onednn, "contiguous"):
+                    found = reconstruction(net, {"strings": strings, "shape": out["shape"]})
+                tried[label] = tried.get(label, 0) + 1
+                error = float((found - wanted).square().mean()) / 255**2
+                failed[label] = failed.get(label, 0) + (error > 1e-4)  # under 40 dB from its own picture
+                worst = max(worst, error)
+        print("CompressAI mbt2018", source.stem, failed, flush=True)
+    return {
+        "pictures": tried,
+        "garbage": failed,
+        "worst_psnr_to_own_decoding": round(psnr(worst), 2) if worst else None,
+    }
+
+
+def reconstruction(net: Any, out: dict[str, Any]) -> torch.Tensor:
+    return (net.decompress(out["strings"], out["shape"])["x_hat"][0].clamp(0, 1) * 255).round()
+
+
+# --- Size -------------------------------------------------------------------------------------------------------------
+
+
+def size(name: str, path: Path, paths: list[Path]) -> list[dict[str, Any]]:
+    codec, net, rows = ours(path, name), theirs(path, FAMILIES[name]), []
+    for quality in qualities(name):
+        options = {} if quality is None else {"s": quality - 1}
+        if FAMILIES[name].variable_z:
+            net.update(force=True, scale=net.Gain[quality - 1].abs().detach())
+        bytes_, db = {"compressai": 0, "twc": 0, "twc_file": 0}, {"compressai": [], "twc": []}
+        for source in paths:
+            picture = read(source)
+            x = to_batch(picture)
+            with torch.inference_mode():
+                out = net.compress(x, **options)
+                back = net.decompress(out["strings"], out["shape"], **options)["x_hat"]
+            data, _ = codec.encode_picture(picture, Settings(quality, transform="never"))
+            again = to_batch(codec.decode_picture(data))
+            bytes_["compressai"] += sum(len(strings[0]) for strings in out["strings"])
+            bytes_["twc"] += len(Container.from_bytes(data).data)
+            bytes_["twc_file"] += len(data)
+            for who, found in (("compressai", back.clamp(0, 1)), ("twc", again)):
+                db[who].append(psnr(float(((found * 255).round() - x * 255).square().mean()) / 255**2))
+        row = {
+            "name": name,
+            "quality": quality,
+            "bytes": bytes_,
+            "percent": round(100 * (bytes_["twc"] / bytes_["compressai"] - 1), 3),
+            "percent_with_container": round(100 * (bytes_["twc_file"] / bytes_["compressai"] - 1), 3),
+            "psnr": {who: round(statistics.mean(values), 4) for who, values in db.items()},
+        }
+        print(row, flush=True)
+        rows.append(row)
+    return rows
+
+
+# --- Speed ------------------------------------------------------------------------------------------------------------
+
+FULL = {"mbt2018": (192, 192), "cheng2020-anchor": (128, 128), "cheng2020-attn": (128, 128), "mbt2018-mean": (128, 192)}
+"""The sizes of CompressAI's qualities 1 to 4 (cheng2020: 1 to 3)."""
+
+
+def full_size(name: str, folder: Path) -> Path:
+    """A checkpoint of random weights at full size, scaled so that latents are busy and scales differ."""
+    torch.manual_seed(0)
+    n, m = FULL[name]
+    net = build(FAMILIES[name], n, m)
+    x = to_batch(read(pictures()[0]))
+    with torch.no_grad():
+        last = [module for module in net.g_a.modules() if isinstance(module, torch.nn.Conv2d)][-1]
+        if name == "cheng2020-attn":
+            last = net.g_a[7]
+        factor = 3 / net.g_a(x).std()
+        last.weight *= factor
+        last.bias *= factor
+        out = net.entropy_parameters[4] if hasattr(net, "entropy_parameters") else net.h_s[4]
+        out.bias[:m] = torch.exp(torch.empty(m).uniform_(-2, 2))
+    net.update(force=True)
+    path = folder / f"{name}.pth.tar"
+    torch.save({"state_dict": net.state_dict()}, path)
+    return path
+
+
+def speed(name: str, paths: list[Path]) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as folder:
+        path = full_size(name, Path(folder))
+        net, codec = theirs(path, FAMILIES[name]), ours(path, name)
+    times: dict[str, list[float]] = {}
+
+    def timed(what: str, run: Callable[[], Any]) -> Any:
+        start = time.perf_counter()
+        result = run()
+        times.setdefault(what, []).append(time.perf_counter() - start)
+        return result
+
+    both, one = Settings(None), Settings(None, transform="never")
+    sizes: dict[str, int] = {"compressai": 0, "twc": 0}
+    for i, source in enumerate([paths[0], *paths]):
+        picture = read(source)
+        x = to_batch(picture)
+        with torch.inference_mode():
+            out = timed("compress", lambda: net.compress(x))  # noqa: B023
+            timed("decompress", lambda: net.decompress(out["strings"], out["shape"]))  # noqa: B023
+        data = timed("encode", lambda: codec.encode_picture(picture, both)[0])  # noqa: B023
+        single = timed("encode, one way", lambda: codec.encode_picture(picture, one)[0])  # noqa: B023
+        timed("decode", lambda: codec.decode_picture(data))  # noqa: B023
+        sizes["compressai"] += sum(len(strings[0]) for strings in out["strings"])
+        sizes["twc"] += len(Container.from_bytes(single).data)
+        latents = picture.height // 16, picture.width // 16
+        timed("symbols", lambda: codec.decode_symbols(data))  # noqa: B023
+        if i == 0:  # warm
+            times.clear()
+        print(name, source.stem, {k: round(v[-1], 3) for k, v in times.items()}, latents, flush=True)
+    medians = {what: round(statistics.median(values), 4) for what, values in times.items()}
+    return {
+        "channels": FULL[name],
+        "seconds": medians,
+        "encode_times_faster": round(medians["compress"] / medians["encode"], 2),
+        "encode_one_way_times_faster": round(medians["compress"] / medians["encode, one way"], 2),
+        "decode_times_faster": round(medians["decompress"] / medians["decode"], 2),
+        "symbols_times_faster": round(medians["decompress"] / medians["symbols"], 2),
+        "bits_a_latent": round(8 * sizes["twc"] / (len(paths) + 1) / (math.prod(latents) * FULL[name][1]), 2),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["exact", "size", "speed"])
+    parser.add_argument("names", nargs="*")
+    parser.add_argument("--pictures", type=int, default=24)
+    given = parser.parse_args()
+    names, paths = given.names, pictures()[: given.pictures]
+    out: dict[str, Any] = {"date": time.strftime("%Y-%m-%d"), "command": " ".join(["python", *sys.argv])}
+    if given.what == "speed":
+        torch.set_num_threads(2)
+        out["threads"] = 2
+        out |= {name: speed(name, paths) for name in names or ("mbt2018", "cheng2020-anchor")}
+    else:
+        folder = Path(names[0])
+        found = names[1:] or [name for name in FAMILIES if (folder / f"{name}.pth.tar").exists()]
+        run = exact if given.what == "exact" else size
+        out |= {name: run(name, folder / f"{name}.pth.tar", paths) for name in found}
+        if given.what == "exact" and "mbt2018" in found:
+            out["CompressAI's mbt2018"] = compressai_exactness(folder / "mbt2018.pth.tar", paths)
+    (HERE / "results" / f"families-{given.what}.json").write_text(json.dumps(out, indent=1) + "\n")
+    print(json.dumps(out, indent=1))
+
+
+if __name__ == "__main__":
+    main()
