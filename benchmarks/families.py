@@ -31,6 +31,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 
 import numpy as np
 import torch
+from exact import bounds
 from kodak import HERE, pictures
 from train_families import FAMILIES, TABLES, Family, build
 
@@ -129,7 +130,8 @@ def exact(name: str, path: Path, paths: list[Path]) -> dict[str, Any]:
             mismatches += sum(int((getattr(found, p) != getattr(kept[0], p)).sum()) for p in parts)
             compared += found.z.numel() + found.y.numel()
         print(name, source.stem, quality, mismatches, flush=True)
-    return {"symbols_compared": compared, "mismatches": mismatches}
+    largest = bounds(convert_checkpoint(path, architecture(name)))
+    return {"symbols_compared": compared, "mismatches": mismatches, "log2_bound": max(largest.values(), default=None)}
 
 
 def compressai_exactness(path: Path, paths: list[Path]) -> dict[str, Any]:

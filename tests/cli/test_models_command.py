@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import os
+import pickle
 import socket
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import pytest
 from models.test_download import DATA, SHA, Mirror, ranged, status, whole
 from models.test_store import GOOD, HOSTILE, TENSOR, built, described
 
+from twcodec.codec import codec
 from twcodec.errors import UnsupportedError
 from twcodec.models import catalogue, convert, official, store
 from twcodec.models import file as model_file
@@ -47,7 +49,10 @@ def mirror(monkeypatch):
     server.stop()
 
 
-MODEL = built(described({**GOOD, "family": "mean-scale", "lambda": [0.013]}, a=TENSOR), bytes(24))
+HEADER = built(described({**GOOD, "family": "moan-scale", "lambda": [0.013]}, a=TENSOR), bytes(24))
+"""A sound header, of a family that there is not."""
+
+MODEL = catalogue.read("default-1")[1]
 DIGEST = model_file.digest_of(MODEL).hex()
 
 
@@ -114,6 +119,8 @@ def test_the_help_pages_have_examples(twc):
         (["models", "show", ""], ["empty"]),
         (["models", "show", "mbt2018"], ["mbt2018", "-q 1 to 8"]),
         (["models", "import", ""], ["empty"]),
+        (["models", "import", "-"], ["not from a pipe"]),
+        (["models", "import", "-", "--arch", "mbt2018", "-q", "4"], ["not from a pipe"]),
     ],
 )
 def test_what_cannot_be_meant_is_named_and_mended_where_it_can_be(twc, args, words):
@@ -137,6 +144,13 @@ IMPORTS = [
     (["mine.pth.tar", "--arch", "mbt2018", "-q", "4", "--name", "a/b"], ["a/b", "no name"]),
     (["mine.pth.tar", "--arch", "mbt2018", "-q", "4", "--name", "default"], ["default", "embedded"]),
     (["mine.pth.tar", "--arch", "mbt2018", "-q", "4", "--name", "a", "-o", "b"], ["--name", "-o"]),
+    (["mine.pth.tar", "--arch", "MBT2018", "-q", "4"], ["did you mean mbt2018?"]),
+    *(
+        (["mine.pth.tar", "--arch", "mbt2018", "-q", "4", "--name", name], [name, "a name that twc keeps"])
+        for name in ("mbt2018", "mbt2018-5", "cheng2020-attn-4", "mbt2018-4-ms-ssim", "mbt2018-mean-vbr")
+    ),
+    (["mine.pth.tar", "--arch", "mbt2018", "--lambda", "1", "--name", "mbt2018-4"], ["a name that twc keeps"]),
+    (["own.safetensors", "--name", "mbt2018-4"], ["a name that twc keeps"]),
     (["own.safetensors", "--arch", "mbt2018", "-q", "4"], ["leave --arch out"]),
     (["own.safetensors", "-q", "4"], ["leave -q"]),
     (["own.safetensors", "--metric", "mse"], ["leave -q"]),
@@ -243,8 +257,11 @@ def test_a_model_that_is_not_at_hand(twc):
         twc("models", command, "mbt2018-mean-vbr").refused(5, "twc models pull mbt2018-mean-vbr")
         twc("models", command, "defualt").refused(5, "defualt", "did you mean default?", "twc models list")
         twc("models", command, "\x1b[31m").refused(5, "\\x1b")
+        twc("models", command, "cheng2020-attn", "-q", 7).refused(5, "no such official", "--arch cheng2020-attn -q 7")
+        twc("models", command, "bmshj2018-factorized-relu").refused(5, "twc models import FILE", "-relu -q N")
     store.add(MODEL, "night")
     twc("models", "show", "nihgt").refused(5, "did you mean night?")
+    twc("models", "show", "NIGHT").refused(5, "did you mean night?")
 
 
 # show
@@ -266,15 +283,16 @@ def test_what_an_embedded_model_says(twc):
 
 
 def test_what_a_stored_model_says(twc):
-    stored = store.add(MODEL, "mbt2018-4")
-    store.add(MODEL, "mbt2018-mean-vbr")
-    store.add(MODEL, "night")
+    stored = store.add(HEADER, "mbt2018-4")
+    digest = stored.digest.hex()
+    store.add(HEADER, "mbt2018-mean-vbr")
+    store.add(HEADER, "night")
     for name in ("mbt2018-mean-vbr", "night"):
         assert json.loads(twc("models", "show", name, "-q", 4, "--json").out)["name"] == name
-    for args in (["mbt2018", "-q", 4], ["mbt2018-4"], [f"mbt2018-4@{DIGEST}"]):
+    for args in (["mbt2018", "-q", 4], ["mbt2018-4"], [f"mbt2018-4@{digest}"]):
         found = json.loads(twc("models", "show", *args, "--json").out)
-        assert (found["name"], found["kind"], found["digest"]) == ("mbt2018-4", "stored", DIGEST)
-        assert (found["family"], found["lambda"], found["path"]) == ("mean-scale", [0.013], str(stored.path))
+        assert (found["name"], found["kind"], found["digest"]) == ("mbt2018-4", "stored", digest)
+        assert (found["family"], found["lambda"], found["path"]) == ("moan-scale", [0.013], str(stored.path))
     page = twc("models", "show", "mbt2018-4").out.decode()
     assert str(stored.path) in page
     assert "qualities   one" in page
@@ -432,12 +450,42 @@ def test_a_file_copied_from_a_store_keeps_its_name(twc, embedded_file, tmp_path)
     assert json.loads(twc("models", "import", copied, "--json").out)["name"] == "night-1"
 
 
+def test_a_model_file_may_have_the_name_of_what_it_is(twc, tmp_path):
+    """Up to the loading, which this one does not survive."""
+    for more, name in (
+        ({"quality": 4}, "mbt2018-4"),
+        ({"quality": 4, "provenance": {"metric": "ms-ssim"}}, "mbt2018-4-ms-ssim"),
+        ({"family": "mbt2018-mean-vbr"}, "mbt2018-mean-vbr"),
+    ):
+        path = tmp_path / f"{name}-{DIGEST}.safetensors"
+        path.write_bytes(built(described({**GOOD, "family": "mbt2018", **more}, a=TENSOR), bytes(24)))
+        twc("models", "import", path).refused(5, "the model file has no")
+        twc("models", "import", path, "--name", "mbt2018-3").refused(2, "a name that twc keeps")
+
+
+def test_a_checkpoint_with_the_suffix_of_a_model_file(twc, tmp_path, conversions, checkpoint):
+    """Neither is one told to leave --arch out nor to add it."""
+    renamed = tmp_path / "mine.safetensors"
+    checkpoint.rename(renamed)
+    twc("models", "import", renamed).refused(5, "not a twc model file")
+    assert twc("models", "import", renamed, "--arch", "mbt2018", "-q", 4).code == 0
+
+
 def test_a_sound_header_is_not_enough(twc, tmp_path, models):
     """The family must take it: here there is none of that name."""
     path = tmp_path / "a.safetensors"
-    path.write_bytes(MODEL.replace(b"mean-scale", b"moan-scale"))
+    path.write_bytes(HEADER)
     twc("models", "import", path).refused(5, "a.safetensors", "moan-scale")
     assert not models.exists()
+
+
+def test_a_converted_model_that_does_not_load_is_not_stored(twc, mirror, checkpoint, models, monkeypatch):
+    monkeypatch.setattr(convert, "convert_checkpoint", lambda *_, **__: HEADER)
+    twc("models", "import", checkpoint, "--arch", "mbt2018", "-q", 4, "--quiet").refused(5, "mine.pth.tar", "moan")
+    twc("models", "import", checkpoint, "--arch", "mbt2018", "-q", 4, "--quiet", "-o", "-").refused(5, "moan-scale")
+    assert not models.exists()
+    twc("models", "pull", "mbt2018", "-q", 4, "--quiet").refused(5, f"mbt2018-4-{SHA}.pth.tar", "moan-scale")
+    assert store.entries() == []
 
 
 def test_importing_to_a_file(twc, conversions, checkpoint, tmp_path, models):
@@ -468,8 +516,136 @@ def test_importing_to_a_pipe(twc, conversions, checkpoint, embedded_file):
 
 def test_a_store_that_cannot_be_written(twc, conversions, checkpoint, models):
     models.write_bytes(b"")
-    twc("models", "import", checkpoint, "--arch", "mbt2018", "-q", 4, "--quiet").refused(7, str(models))
-    assert twc("models", "list").code == 0
+    twc("models", "import", checkpoint, "--arch", "mbt2018", "-q", 4, "--quiet").refused(7, str(models), "is no folder")
+    done = twc("models", "list")
+    assert done.code == 0
+    assert "cannot be read: Not a directory" in done.out.decode()
+
+
+# import, encode, decode: nothing replaced
+
+
+@pytest.fixture(scope="module")
+def weights() -> dict:
+    """Those of a small mbt2018, in float32."""
+    import torch
+
+    state = torch.load(Path(__file__).parents[1] / "models" / "checkpoints" / "mbt2018.pth.tar", weights_only=True)
+    return {name: value.float() for name, value in state.get("state_dict", state).items()}
+
+
+@pytest.fixture
+def imported(twc, tmp_path):
+    """Import as mbt2018 -q 4 what torch saves; returns the result."""
+    import torch
+
+    def run(saved, *args):
+        path = tmp_path / "a.pth.tar"
+        torch.save(saved, path)
+        return twc("models", "import", path, *(args or ("--arch", "mbt2018", "-q", 4)), "--quiet", "--json")
+
+    return run
+
+
+def test_a_checkpoint_becomes_a_model_that_codes(twc, imported, weights, photo, tmp_path, monkeypatch):
+    monkeypatch.setattr(codec, "open_codec", codec.open_codec.__wrapped__)  # else the store would be looked at once
+    assert imported({"state_dict": weights, "epoch": 3}).code == 0
+    coded, out = tmp_path / "a.twc", tmp_path / "a.png"
+    assert twc("encode", "--model", "mbt2018", "-q", 4, photo, coded).code == 0
+    again = tmp_path / "b.twc"
+    assert twc("encode", "--model", "mbt2018", photo, again, "--seed", 1).code == 0, "4 is the quality if none is given"
+    twc("encode", "--model", "mbt2018-4", "-q", 5, photo, again, "-f").refused(2, "quality 5", "has 4 only")
+    for quality in (4.5, 0, 9, -1, "nan", "inf", "1e300"):
+        twc("encode", "--model", "mbt2018", "-q", quality, photo, again, "-f").refused(2, "whole qualities only")
+    for name, quality, words in (
+        ("mbt2018", 5, "twc models pull mbt2018 -q 5"),
+        ("mbt2018-5", 5, "twc models pull mbt2018 -q 5"),
+        ("cheng2020-attn", 7, "twc models import FILE --arch cheng2020-attn -q 7"),
+        (tmp_path / "a.pth.tar", 4, "a.pth.tar --arch"),
+    ):
+        twc("encode", "--model", name, "-q", quality, photo, again, "-f").refused(5, words)
+    for command in (["decode", coded, out], ["verify", coded], ["decode", coded, out, "-f", "--model", "mbt2018"]):
+        assert twc(*command).code == 0
+    assert "mbt2018-4 (digest" in twc("info", coded).out.decode()
+    stored = store.find("mbt2018-4")
+    elsewhere = stored.path.rename(tmp_path / "elsewhere.safetensors")
+    for name in ("default", "mbt2018", "cheng2020-attn"):  # it says which one is needed, not which one -q 4 would be
+        twc("verify", coded, "--model", name).refused(5, "a.twc", stored.digest.hex())
+    assert "not in this twc" in twc("info", coded).out.decode()
+    assert twc("verify", coded, "--model", elsewhere).code == 0
+    stored.path.write_bytes(elsewhere.read_bytes()[:-1])
+    twc("verify", coded).refused(5, "damaged", "twc models pull mbt2018 -q 4")
+
+
+def test_how_a_checkpoint_was_saved_does_not_matter(imported, weights):
+    """Old key names and DataParallel's are the same model; rounded weights are another one, and work."""
+    import torch
+
+    digests = [
+        json.loads(imported(saved).out)["digest"]
+        for saved in (
+            weights,
+            {"state_dict": weights},
+            {f"module.{name}": value for name, value in weights.items()},
+            {name.replace(".matrices.", "._matrix"): value.double() for name, value in weights.items()},
+            {name: torch.nn.Parameter(value, requires_grad=False) for name, value in weights.items()},
+            {name: value.bfloat16() for name, value in weights.items()},
+        )
+    ]
+    assert len(set(digests[:-1])) == 1
+    assert digests[-1] != digests[0]
+
+
+class Code:
+    """What a pickle would run."""
+
+    def __reduce__(self):
+        return os.mkdir, ("ran",)
+
+
+def test_what_is_no_checkpoint_of_this_architecture_is_refused(imported, weights, tmp_path, monkeypatch, models):
+    monkeypatch.chdir(tmp_path)
+    name = "h_s.0.weight"
+    for saved, words in (
+        ({"state_dict": Code()}, "nothing in it was run"),
+        ({"state_dict": weights, "more": Code()}, "nothing in it was run"),
+        ({}, "no state_dict"),
+        ([1, 2], "no state_dict"),
+        ({"state_dict": {"a": 1}}, "more than tensors"),
+        ({**weights, name: weights[name] * float("nan")}, f"{name} holds what is no number"),
+        ({**weights, name: weights[name][:, 1:]}, f"its {name} is"),
+        ({n: v for n, v in weights.items() if n != name}, f"it has no {name}"),
+        ({**weights, "more\x1b\n": weights[name]}, "it also has more\\x1b\\n"),
+        ({**weights, "module.h_s.0.weight": weights[name]}, f"two of its tensors are {name}"),
+        ({**weights, name: weights[name].to("meta")}, "more than tensors"),
+        ({**weights, name: weights[name].to_sparse()}, "more than tensors"),
+        ({**weights, name: weights[name].cfloat()}, "more than tensors"),
+        ({**weights, "h_s.0.bias": weights["h_s.0.bias"] + 1e9}, "53 bits"),
+    ):
+        imported(saved).refused(5, "a.pth.tar", words)
+    for architecture in set(official.ARCHITECTURES) - {"mbt2018"}:
+        quality = [] if official.is_variable(architecture) else ["-q", 4]
+        imported(weights, "--arch", architecture, *quality).refused(5, f"no checkpoint of {architecture}: ")
+    assert not Path("ran").exists()
+    assert not models.exists()
+
+
+def test_a_tensor_that_repeats_one_number_for_ever_is_refused(imported, weights):
+    import torch
+
+    huge = torch.zeros(1).expand(1 << 20, 1 << 10, 5, 5)
+    imported({**weights, "g_a.0.weight": huge}).refused(6, "a.pth.tar", "1024 MiB")
+
+
+def test_a_file_that_torch_did_not_save_is_refused(twc, tmp_path, weights):
+    import torch
+
+    path = tmp_path / "a.pth.tar"
+    torch.save(weights, path)
+    whole = path.read_bytes()
+    for data in (b"", b"hello", whole[: len(whole) // 2], whole[:-1], whole[100:], pickle.dumps(Code())):
+        path.write_bytes(data)
+        twc("models", "import", path, "--arch", "mbt2018", "-q", 4, "--quiet").refused(5, "a.pth.tar: no checkpoint")
 
 
 # pull
@@ -563,7 +739,7 @@ class Terminal(io.StringIO):
 
 @pytest.mark.parametrize("quiet", [False, True])
 def test_progress_is_for_a_terminal(mirror, conversions, monkeypatch, quiet):
-    from twcodec.cli.models import _progress
+    from twcodec.cli.models.pull import _progress
     from twcodec.models.download import fetch
 
     monkeypatch.setattr(sys, "stderr", Terminal())

@@ -10,6 +10,7 @@ import twcodec
 from twcodec.codec.settings import Settings
 from twcodec.exact.hyperprior import Hyperprior, MeanScaleHyperprior
 from twcodec.exact.layers import Layer
+from twcodec.exact.products import ByteProduct
 from twcodec.exact.two_step import TwoStepHyperprior
 
 
@@ -73,31 +74,24 @@ def test_symbols_do_not_depend_on_the_order_of_sums(codec, file, expected, monke
     found = vars(codec.model.family.entropy).values()
     layers = [layer for part in found if isinstance(part, list) for layer in part if isinstance(layer, Layer)]
     assert len(layers) >= 3
-    for layer in layers:
-        order = torch.from_numpy(rng.permutation(layer._matrix.shape[1]))
-        monkeypatch.setattr(layer, "_matrix", layer._matrix[:, order])
-        if layer.geometry.transposed:
-            monkeypatch.setattr(layer, "_transposed", permuted(layer._transposed, order))
-        elif layer.geometry.kernel == 1:
-            monkeypatch.setattr(layer, "_plain", permuted(layer._plain, order))
-        else:
-            monkeypatch.setattr(layer, "_plain", with_permuted_columns(layer._plain, order))
+    for phase in (phase for layer in layers for phase in layer._phases):
+        product = phase._product
+        inputs = product._matrix.shape[0 if isinstance(product, ByteProduct) else 1]
+        order = torch.from_numpy(rng.permutation(inputs))
+        shuffled = product._matrix[order] if isinstance(product, ByteProduct) else product._matrix[:, order]
+        monkeypatch.setattr(product, "_matrix", shuffled)
+        monkeypatch.setattr(phase, "_product", Permuted(product, order))
     assert same(codec.decode_symbols(file), expected)
 
 
-def with_permuted_columns(run, order):
-    unfold = torch.nn.functional.unfold
+class Permuted:
+    """A product whose inputs come in another order."""
 
-    def permuted_run(a):
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(torch.nn.functional, "unfold", lambda *x, **k: unfold(*x, **k)[:, order])
-            return run(a)
+    def __init__(self, product, order):
+        self.planes, self._run, self._order = product.planes, product, order
 
-    return permuted_run
-
-
-def permuted(run, order):
-    return lambda a: run(a[order])
+    def __call__(self, planes):
+        return self._run(planes[..., self._order])
 
 
 @pytest.mark.parametrize("count", [1, 2])

@@ -45,7 +45,7 @@ def test_the_folder_is_the_users_own_unless_named(models, monkeypatch, tmp_path)
 
 
 def test_an_empty_store(models):
-    assert (store.entries(), store.find("a"), store.find_digest(bytes(16))) == ([], None, None)
+    assert (store.entries(), store.find("a"), store.copies(bytes(16))) == ([], None, [])
     assert not models.exists(), "looking makes no folder"
 
 
@@ -55,10 +55,10 @@ def test_what_is_added_is_found_by_name_and_by_digest(models):
     assert stored.path == models / f"mine.v2_x-4-{stored.digest.hex()}.safetensors"
     assert stored.path.read_bytes() == A
     assert store.entries() == [stored]
-    assert store.find("mine.v2_x-4") == store.find_digest(stored.digest) == stored
+    assert [store.find("mine.v2_x-4")] == store.copies(stored.digest) == [stored]
     assert store.read(stored) == A
     assert store.find("mine") is store.find("mine.v2_x") is store.find("MINE.V2_X-4") is None
-    assert store.find_digest(bytes(16)) is None
+    assert store.copies(bytes(16)) == []
     assert [path.name for path in models.iterdir()] == [stored.path.name]
 
 
@@ -70,7 +70,7 @@ def test_the_newest_of_a_name_is_meant_and_the_others_have_their_digests():
         for length in (1, 8, 32):
             assert store.find(f"a@{stored.digest.hex()[:length]}") == stored
         assert store.find(f"a@{stored.digest.hex()[:8].upper()}") == stored
-        assert store.find_digest(stored.digest) == stored
+        assert store.copies(stored.digest) == [stored]
     assert store.find("a@0123456789") is None
 
 
@@ -84,7 +84,7 @@ def test_what_is_added_again_is_the_newest():
 def test_one_file_may_have_two_names():
     one, two = store.add(A, "one"), store.add(A, "two")
     assert [store.find("one"), store.find("two")] == [one, two]
-    assert store.find_digest(one.digest).digest == one.digest
+    assert store.copies(one.digest)[0].digest == one.digest
 
 
 def test_what_is_no_stored_model_is_passed_over(models):
@@ -404,3 +404,13 @@ def test_the_architectures_are_those_that_can_be_converted():
         pytest.skip("no conversion of checkpoints in this twc")
     assert set(official.ARCHITECTURES) == set(convert.ARCHITECTURES)
     assert {checkpoint.architecture for checkpoint in official.CHECKPOINTS} < set(official.ARCHITECTURES)
+
+
+def test_a_damaged_copy_does_not_hide_a_sound_one():
+    digest = model_file.digest_of(A)
+    first, second = store.add(A, "one"), store.add(A, "two")
+    for damaged, sound in ((first, "two"), (second, "one")):
+        whole = damaged.path.read_bytes()
+        damaged.path.write_bytes(whole[:-1])
+        assert catalogue.read_by_digest(digest) == (sound, A)
+        damaged.path.write_bytes(whole)

@@ -51,8 +51,8 @@ def command(
     from twcodec.imaging.present import to_image
     from twcodec.imaging.write import write_image
 
-    codec = open_codec(model, device, threads=threads, digest=header.digest)
     with options.about(source, target):
+        codec = open_codec(model, device, threads=threads, digest=header.digest)
         with working(f"decoding {shown(source)}", header.width * header.height, quiet):
             picture = codec.decode_picture(data, limits)
         with write_output(target, force) as file:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
-import importlib
 import logging
 import os
 import signal
@@ -15,6 +13,7 @@ from typing import Any
 import click
 
 from twcodec import __version__
+from twcodec.cli.lazy import LazyGroup
 from twcodec.cli.say import say, unwritable
 from twcodec.errors import ExitCode, TwcError
 
@@ -40,37 +39,10 @@ Exit codes:
 """
 
 
-class LazyCommands(click.Group):
-    """A group that knows its commands' names and summaries without importing them."""
-
-    def list_commands(self, _ctx: click.Context) -> list[str]:
-        """The names, in the order in which they are shown."""
-        return list(COMMANDS)
-
-    def get_command(self, _ctx: click.Context, name: str) -> click.Command | None:
-        """The command `name`, imported now."""
-        if name not in COMMANDS:
-            return None
-        command: click.Command = importlib.import_module(f"twcodec.cli.{name}").command
-        return command
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """As click's, with a suggestion for a typo."""
-        close = difflib.get_close_matches(args[0], COMMANDS, n=1)
-        if args[0] not in COMMANDS and close and not args[0].startswith("-"):
-            ctx.fail(f"No such command {args[0]!r}. Did you mean {close[0]!r}?")
-        return super().resolve_command(ctx, args)
-
-    def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The list of commands in the help page."""
-        with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
-
-
-@click.command(
-    cls=LazyCommands,
+@click.group(
+    cls=LazyGroup,
+    package="twcodec.cli",
+    summaries=COMMANDS,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=EXIT_CODES,
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -81,7 +81,7 @@ def final(job: Job, branch: Branch) -> Branch:
     if branch.latents is None:
         return branch
     symbols = job.model.family.entropy.quantise(*branch.latents, job.quality)
-    return replace(branch, symbols=symbols, latents=None)
+    return _scored(job, branch.candidate, symbols, None)
 
 
 def _analyse(job: Job, candidate: Candidate) -> tuple[Tensor, Tensor]:

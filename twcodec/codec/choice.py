@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -51,8 +51,3 @@ def best(scored: list[Scored]) -> int:
     """The index of the winner; ties go to the first, which is the picture as it is."""
     contenders = [i for i, s in enumerate(scored) if s.payload is not None] or range(len(scored))
     return min(contenders, key=lambda i: (scored[i].loss, i))
-
-
-def coded(scored: Scored, model: Model, branch: Branch) -> Scored:
-    """A branch that was ranked by an estimate, with the symbols that are coded."""
-    return replace(scored, branch=branch, payload=model.family.entropy.encode(branch.symbols))

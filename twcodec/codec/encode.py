@@ -38,7 +38,7 @@ def encode(model: Model, picture: Picture, settings: Settings) -> tuple[bytes, R
     scored = choice.score(branches, model, overhead, pixels, exactly=settings.score == "exact")
     winner = choice.best(scored)
     if scored[winner].payload is None:
-        scored[winner] = choice.coded(scored[winner], model, branch.final(job, branches[winner]))
+        scored[winner] = choice.score([branch.final(job, branches[winner])], model, overhead, pixels)[0]
     if settings.verify:
         _verify(model, scored[winner])
     data = _filled(frame, scored[winner]).to_bytes()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-from twcodec.errors import LimitError, UnreadableError, UnsupportedError, UsageError
+from twcodec.errors import LimitError, TwcError, UnreadableError, UnsupportedError, UsageError
 from twcodec.models import official, store
 
 DEFAULT = "default"
@@ -65,7 +66,9 @@ def read(name: str, quality: float | None = None, digest: bytes | None = None) -
     it is at hand and `name` says no more than "default" or an architecture. UnsupportedError: no such model.
     UnreadableError: the file cannot be read.
     """
-    needed = _by_digest(digest) if digest and name in (DEFAULT, *official.ARCHITECTURES) else None
+    if digest and name in official.ARCHITECTURES:  # one of many, and no other one would do
+        return read_by_digest(digest)
+    needed = _by_digest(digest) if digest and name == DEFAULT else None
     if needed:
         return _contents(needed)
     wanted = _DEFAULT_IS if name == DEFAULT else name
@@ -94,18 +97,24 @@ def _stored(name: str, quality: float | None) -> store.Stored | None:
     if official.is_variable(name):
         raise UnsupportedError(f"the model {name} is not at hand; get it with: twc models pull {name}")
     chosen = DEFAULT_QUALITY if quality is None else quality
-    if chosen != int(chosen):
-        raise UsageError(f"{name} has whole qualities only, one model each; {chosen:g} is none")
+    if chosen not in range(1, 9):  # NaN neither
+        raise UsageError(f"{name} has whole qualities only, 1 to 8, one model each; {chosen:g} is none")
     found = store.find(official.name_of(name, int(chosen)))
     if not found:
-        pull = f"twc models pull {name} -q {int(chosen)}"
-        raise UnsupportedError(f"the model {name} of quality {chosen:g} is not at hand; get it with: {pull}")
+        pull, own = f"twc models pull {name} -q {chosen:g}", f"twc models import FILE --arch {name} -q {chosen:g}"
+        how = f"get it with: {pull}" if official.find(name, int(chosen)) else f"none is official; get yours with: {own}"
+        raise UnsupportedError(f"the model {name} of quality {chosen:g} is not at hand; {how}")
     return found
 
 
 def _from_path(name: str) -> tuple[str, bytes]:
     path = Path(name)
     if not path.suffix and not os.path.exists(name):  # noqa: PTH110 - Path.exists raises for names that are too long
+        checkpoint = official.by_name(name)
+        if checkpoint:
+            raise UnsupportedError(
+                f"the model {name} is not at hand; get it with: twc models pull {checkpoint.options}"
+            )
         known = ", ".join([*names(), *dict.fromkeys(entry.name for entry in store.entries())])
         raise UnsupportedError(f"unknown model {name!r}; there are: {known}, or a path; see twc models list")
     try:
@@ -113,16 +122,23 @@ def _from_path(name: str) -> tuple[str, bytes]:
             raise UnreadableError(f"the model file {name} is no regular file")
         if path.stat().st_size > _MOST_BYTES:
             raise LimitError(f"the model file {name} has over {_MOST_BYTES >> 20} MiB")
-        return path.stem, path.read_bytes()
+        data = path.read_bytes()
     except OSError as error:
         raise UnreadableError(f"the model file {name} cannot be read: {error.strerror}") from None
+    if data.startswith(b"PK"):
+        how = f"make a model of it with: twc models import {name} --arch ARCH -q N"
+        raise UnsupportedError(f"the model file {name} looks like a checkpoint; {how}")
+    return path.stem, data
 
 
 def read_by_digest(digest: bytes) -> tuple[str, bytes]:
     """The model that a file names by its digest. UnsupportedError: it is neither embedded nor in the store."""
-    found = _by_digest(digest)
-    if found:
-        return _contents(found)
+    copies = [*(entry for entry in EMBEDDED if entry.digest == digest), *store.copies(digest)]
+    for copy in copies[:-1]:
+        with contextlib.suppress(TwcError):  # damaged; another may be sound
+            return _contents(copy)
+    if copies:
+        return _contents(copies[-1])
     known = ", ".join(f"{entry.name} ({entry.digest.hex()})" for entry in EMBEDDED)
     raise UnsupportedError(
         f"needs the model with digest {digest.hex()}; at hand: {known} and what twc models list shows; "
@@ -131,4 +147,5 @@ def read_by_digest(digest: bytes) -> tuple[str, bytes]:
 
 
 def _by_digest(digest: bytes) -> Entry | store.Stored | None:
-    return next((entry for entry in EMBEDDED if entry.digest == digest), None) or store.find_digest(digest)
+    embedded = (entry for entry in EMBEDDED if entry.digest == digest)
+    return next(embedded, None) or next(iter(store.copies(digest)), None)

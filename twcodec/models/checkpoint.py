@@ -49,30 +49,40 @@ def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
         found = found["state_dict"]
     if not isinstance(found, Mapping) or not found:
         raise UnsupportedError("no checkpoint: it holds no state_dict")
-    state = {}
+    state: dict[str, Tensor] = {}
     for name, value in found.items():
-        if not isinstance(name, str) or not isinstance(value, Tensor) or value.layout != torch.strided:
+        if not isinstance(name, str) or not _is_plain(value):
             raise UnsupportedError("no checkpoint: its state_dict holds more than tensors with names")
         for old, new in _RENAMED:
             name = re.sub(old, new, name)
+        if name in state:
+            raise UnsupportedError(f"no checkpoint: two of its tensors are {_some([name])}")
         if not _IGNORED.search(name):
-            state[name] = value.detach().float()
-    return state
+            state[name] = value.detach()
+    if sum(4 * value.numel() for value in state.values()) > MOST_BYTES:  # a tensor may repeat one number for ever
+        raise LimitError(f"the checkpoint has over {MOST_BYTES >> 20} MiB")
+    return {name: value.float() for name, value in state.items()}
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether it is a tensor of numbers that are there: not sparse, quantised, complex, nor of another device."""
+    plain = isinstance(value, Tensor) and value.layout == torch.strided and value.device.type == "cpu"
+    return plain and not value.is_quantized and not value.is_complex()
 
 
 def _load(path: str | Path) -> Any:
     try:
         if not Path(path).is_file():
-            raise UnreadableError(f"the checkpoint {path} is no file" if os.path.exists(path) else f"no file {path}")  # noqa: PTH110
+            raise UnreadableError("this is no file" if os.path.exists(path) else "there is no such file")  # noqa: PTH110
         sizes = [Path(path).stat().st_size]
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as packed:
                 sizes.append(sum(member.file_size for member in packed.infolist()))
         if max(sizes) > MOST_BYTES:
-            raise LimitError(f"the checkpoint {path} has over {MOST_BYTES >> 20} MiB")
+            raise LimitError(f"the checkpoint has over {MOST_BYTES >> 20} MiB")
         return torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
-        raise UnreadableError(f"the checkpoint {path} cannot be read: {error.strerror or error}") from None
+        raise UnreadableError(f"cannot be read: {error.strerror or error}") from None
     except pickle.UnpicklingError:
         raise UnsupportedError("no checkpoint, or one that holds more than tensors; nothing in it was run") from None
     except (RuntimeError, EOFError, ValueError, KeyError, TypeError, AttributeError, IndexError, zipfile.BadZipFile):
@@ -113,7 +123,7 @@ class Checkpoint:
 
 
 def _some(names: Iterable[str]) -> str:
-    shown = list(names)
+    shown = [ascii(name)[1:-1][:80] for name in names]  # a checkpoint's, so they may be anything
     return ", ".join(shown[:3]) + (f" and {len(shown) - 3} more" if len(shown) > 3 else "")
 
 

@@ -20,7 +20,7 @@ from twcodec.errors import UnsupportedError, UsageError
 from twcodec.exact.arithmetic import ONE
 from twcodec.exact.variable_rate import GAIN_BITS, GAIN_LIMIT, Z_STEP_LIMIT
 from twcodec.exact.wavefront import TAPS
-from twcodec.models import architectures, mean_scale, residual_dct
+from twcodec.models import architectures, mean_scale, official, residual_dct
 from twcodec.models import file as model_file
 from twcodec.models.architectures import Architecture
 from twcodec.models.checkpoint import Bottleneck, Checkpoint, read_checkpoint
@@ -32,10 +32,9 @@ if TYPE_CHECKING:
 
 ARCHITECTURES = tuple(architectures.ARCHITECTURES)
 
-LAMBDAS = (0.0018, 0.0035, 0.0067, 0.0130, 0.0250, 0.0483, 0.0932, 0.1800)
-"""By quality, of CompressAI's models trained for MSE. For those trained for MS-SSIM, what trades rate for MSE alike."""
+LAMBDAS = official.LAMBDAS["mse"]
+"""By quality; of models that were trained for MS-SSIM too, since they trade rate for MSE alike."""
 
-METRICS = ("mse", "ms-ssim")
 _REPARAMETRISED = 2.0**-36
 _BETA_MIN = 1e-6
 
@@ -58,8 +57,8 @@ def convert_checkpoint(
     """
     if architecture not in architectures.ARCHITECTURES:
         raise UsageError(f"unknown architecture {architecture!r}; there are: {', '.join(ARCHITECTURES)}")
-    if metric not in METRICS or (quality is not None and not 1 <= quality <= len(LAMBDAS)):
-        raise UsageError(f"quality is 1 to {len(LAMBDAS)}, metric one of {', '.join(METRICS)}")
+    if metric not in official.METRICS or (quality is not None and not 1 <= quality <= len(LAMBDAS)):
+        raise UsageError(f"quality is 1 to {len(LAMBDAS)}, metric one of {', '.join(official.METRICS)}")
     if lmbda is not None and not 0 < lmbda < 1e6:
         raise UsageError(f"the lambda {lmbda:g} is out of range")
     built = architectures.ARCHITECTURES[architecture]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from twcodec.errors import UnsupportedError
@@ -25,7 +25,10 @@ _KEY = "twc"
 
 @dataclass(frozen=True)
 class ModelFile:
-    """A parsed model file. metadata: "family", "lambda" (one a quality row), "provenance" and the family's own."""
+    """A parsed model file. metadata: "family", "lambda" (one a quality row), "provenance" and the family's own.
+
+    "base", where it is there, is the digest of another model file, whose tensors fill the gaps of this one.
+    """
 
     tensors: Mapping[str, NDArray[Any]]
     metadata: Mapping[str, Any]
@@ -42,6 +45,11 @@ class ModelFile:
                 f"the model file's {name} is {found.dtype}{found.shape}, {dtype}{shape} was expected"
             )
         return found
+
+
+def on_base(file: ModelFile, base: ModelFile) -> ModelFile:
+    """A model file that has another's tensors where it has none of its own."""
+    return replace(file, tensors={**base.tensors, **file.tensors})
 
 
 def digest_of(data: bytes) -> bytes:

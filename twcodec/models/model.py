@@ -10,8 +10,8 @@ import torch
 
 from twcodec.errors import MissingError, UnsupportedError, UsageError
 from twcodec.exact import known_answer
+from twcodec.models import catalogue, lapped_dct, residual_dct
 from twcodec.models import file as model_file
-from twcodec.models import lapped_dct, residual_dct
 from twcodec.models.architectures import ARCHITECTURES
 from twcodec.models.catalogue import DEFAULT_QUALITY
 from twcodec.models.published import Published
@@ -41,6 +41,7 @@ MOST_QUALITY = 60
 FAMILIES: dict[str, Callable[[model_file.ModelFile, torch.device], Family]] = {
     residual_dct.NAME: residual_dct.ResidualDCT,
     lapped_dct.NAME: lapped_dct.LappedDCT,
+    lapped_dct.SERIAL_NAME: lapped_dct.SerialLappedDCT,
     **dict.fromkeys(ARCHITECTURES, Published),
 }
 
@@ -56,7 +57,7 @@ class Model:
         if not isinstance(kind, str) or kind not in FAMILIES:
             raise UnsupportedError(f"the model file is of family {kind!r}, this twc knows {', '.join(FAMILIES)}")
         _check_arithmetic(device)
-        self.family: Family = FAMILIES[kind](parsed, device)
+        self.family: Family = FAMILIES[kind](_with_base(parsed), device)
         if self.family.rows > MOST_QUALITY:
             raise UnsupportedError(f"the model has {self.family.rows} quality rows; {MOST_QUALITY} are possible")
         self._lambdas = _lambdas(parsed.metadata.get("lambda"), self.family.rows)
@@ -87,6 +88,20 @@ class Model:
         low = min(int(quality), self.family.rows - 1)
         a, b = math.log(self._lambdas[low - 1]), math.log(self._lambdas[low])
         return math.exp(a + (b - a) * (quality - low))
+
+
+def _with_base(parsed: model_file.ModelFile) -> model_file.ModelFile:
+    """The file with the tensors of the model that it builds on. UnsupportedError: that one is not at hand."""
+    if "base" not in parsed.metadata:
+        return parsed
+    try:
+        digest = bytes.fromhex(parsed.metadata["base"])
+    except (TypeError, ValueError):
+        raise UnsupportedError("the model file's base is no digest; it is damaged") from None
+    base = model_file.parse(catalogue.read_by_digest(digest)[1])
+    if base.digest != digest or "base" in base.metadata:
+        raise UnsupportedError("the model file's base is not what it should be; it is damaged")
+    return model_file.on_base(parsed, base)
 
 
 def _check_arithmetic(device: torch.device) -> None:

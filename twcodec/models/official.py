@@ -12,11 +12,11 @@ from dataclasses import dataclass
 BASE_URL = "https://compressai.s3.amazonaws.com/models/v1"
 METRICS = ("mse", "ms-ssim")
 
-_LAMBDAS = {
+LAMBDAS = {
     "mse": (0.0018, 0.0035, 0.0067, 0.0130, 0.0250, 0.0483, 0.0932, 0.1800),
     "ms-ssim": (2.40, 4.58, 8.73, 16.64, 31.73, 60.50, 115.37, 220.00),
 }
-"""Of quality 1, 2, ...; the same for every architecture."""
+"""By metric, of quality 1, 2, ...; the same for every architecture."""
 
 ARCHITECTURES = (
     "bmshj2018-factorized",
@@ -87,7 +87,7 @@ def is_variable(architecture: str) -> bool:
 
 def lambda_of(quality: int, metric: str = "mse") -> float | None:
     """The trade-off of CompressAI's quality 1 to 8. None: there is no such quality."""
-    return _LAMBDAS[metric][quality - 1] if 1 <= quality <= len(_LAMBDAS[metric]) else None
+    return LAMBDAS[metric][quality - 1] if 1 <= quality <= len(LAMBDAS[metric]) else None
 
 
 def name_of(architecture: str, quality: int | None, metric: str = "mse") -> str:

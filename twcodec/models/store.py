@@ -74,9 +74,9 @@ def find(name: str) -> Stored | None:
     return next((e for e in entries() if e.name == name and e.digest.hex().startswith(digest.lower())), None)
 
 
-def find_digest(digest: bytes) -> Stored | None:
-    """The model that a TWC file names, by whatever name it is stored."""
-    return next((e for e in entries() if e.digest == digest), None)
+def copies(digest: bytes) -> list[Stored]:
+    """The model that a TWC file names, under whatever names it is stored."""
+    return [e for e in entries() if e.digest == digest]
 
 
 def read(stored: Stored) -> bytes:
@@ -147,6 +147,8 @@ def make_folder() -> Path:
     path = folder()
     try:
         path.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise OutputError(f"the folder of models {path} is no folder") from None
     except OSError as error:
         raise OutputError(f"the folder of models {path} cannot be made: {error.strerror}") from None
     return path

@@ -75,7 +75,7 @@ def count(model: Model, pictures: Iterable[Pixels]) -> tuple[Counts, int]:
         x = grid.to_input(samples, 255, IDENTITY, model.family.stride)
         for row in range(model.family.rows):
             y = model.family.g_a(x, row + 1.0)
-            symbols = model.family.entropy.quantise(y, model.family.h_a(y))
+            symbols = model.family.entropy.quantise(y, model.family.h_a(y), row + 1.0)
             counts = counts or Counts.none(model.family.entropy.levels, len(symbols.z))
             counts.add(symbols)
     if counts is None:
@@ -100,6 +100,8 @@ def fit(data: bytes, pictures: Iterable[Pixels], device: torch.device | None = N
     counts, number = count(Model(data, "to be fitted", device or torch.device("cpu")), pictures)
     tensors = dict(parsed.tensors)
     for name, found in (("y", counts.y), ("z", counts.z)):
+        if f"tables.{name}.weight" not in tensors:  # they are those of the model that this one is based on
+            continue
         tensors.update(tensors_of(name, fitted(tables_from(parsed, name, len(found)), found)))
     fitted_to = {"pictures": number, "y": int(counts.y.sum()), "z": int(counts.z.sum())}
     provenance = {**parsed.metadata["provenance"], "tables_fitted_to": fitted_to, "before": parsed.digest.hex()}
