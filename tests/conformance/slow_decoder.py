@@ -540,12 +540,17 @@ FAMILIES = (*DCT, *FACTORISED, *SCALES_ONLY, *MINNEN, *CHENG)
 class Model:
     """8.1 to 8.3, 8.6: a model file of any family."""
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes, base: bytes = b"") -> None:
+        """base: the model file that this one builds on (8.1), if it does."""
         self.digest = hashlib.sha256(data).digest()[:16]
-        n = int.from_bytes(data[:8], "little")
-        self._header = json.loads(data[8 : 8 + n])
-        self._tensors = memoryview(data)[8 + n :]
+        self._header, self._places = self._opened(data)
         metadata = json.loads(self._header["__metadata__"]["twc"])
+        if "base" in metadata:
+            right = hashlib.sha256(base).digest()[:16].hex() == metadata["base"]
+            require(right, "the base of the model", UNSUPPORTED)
+            header, places = self._opened(base)
+            require("base" not in json.loads(header["__metadata__"]["twc"]), "a base with a base", UNSUPPORTED)
+            self._header, self._places = {**header, **self._header}, {**places, **self._places}
         self.family = metadata["family"]
         known = self.family in FAMILIES
         require(metadata["format"] == "1" and known, "the model", UNSUPPORTED)
@@ -568,6 +573,13 @@ class Model:
             self.synthesis: Synthesis | PublishedSynthesis = Synthesis(self)
         else:
             self.synthesis = PublishedSynthesis(self)
+
+    @staticmethod
+    def _opened(data: bytes) -> tuple[dict, dict[str, memoryview]]:
+        """The header, and the bytes that each tensor's offsets count in."""
+        n = int.from_bytes(data[:8], "little")
+        header = json.loads(data[8 : 8 + n])
+        return header, dict.fromkeys(header, memoryview(data)[8 + n :])
 
     def _sizes(self) -> tuple[int, int, int]:
         """N, M and R; N is the number of channels of z, also where z is the latent itself (6.13)."""
@@ -599,7 +611,7 @@ class Model:
         entry = self._header[name]
         require(entry["dtype"] == dtype, f"the dtype of {name}", UNSUPPORTED)
         begin, end = entry["data_offsets"]
-        return list(struct.unpack(f"<{math.prod(shape)}{DTYPES[dtype]}", self._tensors[begin:end]))
+        return list(struct.unpack(f"<{math.prod(shape)}{DTYPES[dtype]}", self._places[name][begin:end]))
 
     def _entropy(self) -> tuple[list[Layer | Between], OneStep | TwoSteps | Serial]:
         """h_s, and what is behind it."""

@@ -25,7 +25,7 @@ from twcodec.exact.symbols import Symbols, symbols_crc
 from twcodec.exact.tables import Tables, table_from_probabilities
 from twcodec.exact.wavefront import TAPS
 from twcodec.models import file as model_file
-from twcodec.models import mean_scale
+from twcodec.models import mean_scale, store
 from twcodec.models.architectures import ARCHITECTURES
 from twcodec.models.lapped_dct_convert import convert as convert_lapped
 from twcodec.models.lapped_dct_network import Config, Network
@@ -636,3 +636,30 @@ def fast_integers(found: Symbols) -> tuple[list[int], ...]:
 
 def slow_integers(found: slow.Symbols) -> tuple[list[int], ...]:
     return found.z, found.y, found.index
+
+
+def test_a_model_on_a_base_is_read_by_both(tmp_path, monkeypatch):
+    """8.1: what the file does not hold is the base's; another base, or none, is refused."""
+    whole = model_file.parse(file_of(LAPPED))
+    above = {k: v for k, v in whole.tensors.items() if k.startswith(("context", "entropy_parameters"))}
+    below = model_file.build({k: v for k, v in whole.tensors.items() if k not in above}, whole.metadata)
+    data = model_file.build(above, {**whole.metadata, "base": model_file.digest_of(below).hex()})
+    monkeypatch.setenv("TWC_MODEL_DIR", str(tmp_path))
+    with pytest.raises(UnsupportedError, match="needs the model"):
+        Model(data, "above", CPU)
+    store.add(below, "below")
+    entropy, other = Model(data, "above", CPU).family.entropy, models(LAPPED)[0].model.family.entropy
+    y, z = (torch.from_numpy(np.random.default_rng(1).normal(size=s)).float() for s in ((6, 3, 5), (4, 1, 2)))
+    assert entropy.encode(entropy.quantise(y, z)) == other.encode(other.quantise(y, z))
+    model, wanted = slow.Model(data, below), models(LAPPED)[1]
+    assert (model.thresholds, model.medians) == (wanted.thresholds, wanted.medians)
+    for wrong in (b"", file_of(LAPPED)):
+        with pytest.raises(slow.Refused):
+            slow.Model(data, wrong)
+
+
+@pytest.mark.parametrize("base", [None, 5, "", "00" * 16, "xyz"])
+def test_a_base_that_is_none_is_refused(base):
+    whole = model_file.parse(file_of(LAPPED))
+    with pytest.raises(UnsupportedError):
+        Model(model_file.build(whole.tensors, {**whole.metadata, "base": base}), "above", CPU)
