@@ -8,6 +8,7 @@ the plain coder in tests/exact holds that, bit for bit.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -55,39 +56,39 @@ class TableCoder:
     def encode(self, encoder: Any, symbols: NDArray[np.int32], index: NDArray[np.integer[Any]]) -> None:
         """Code symbols: (N,), |s| <= SYMBOL_LIMIT, each with the table that `index`: (N,) names."""
         order = np.argsort(index, kind="stable")
-        sorted_symbols, counts = symbols[order], np.bincount(index, minlength=len(self._models))
-        escaped = []
-        for table, part in self._groups(counts):
-            entry = sorted_symbols[part] - self._first[table]
-            outside = (entry < 0) | (entry >= self._escape[table])
-            if outside.any():
-                escaped.append(_fold(entry[outside], self._escape[table]))
-                entry = np.where(outside, self._escape[table], entry)
-            encoder.encode(np.ascontiguousarray(entry, dtype=np.int32), self._models[table])
-        if escaped:
-            _encode_escapes(encoder, np.concatenate(escaped))
+        tables = index[order]
+        entries = symbols[order] - self._first[tables]
+        escape = self._escape[tables]
+        outside = (entries < 0) | (entries >= escape)
+        v = _fold(entries[outside], escape[outside])
+        entries[outside] = escape[outside]
+        for table, part in self._groups(tables):
+            encoder.encode(entries[part], self._models[table])
+        if len(v):
+            _encode_escapes(encoder, v)
 
     def decode(self, decoder: Any, index: NDArray[np.integer[Any]]) -> NDArray[np.int32]:
         """The symbols: (N,) that were coded with these table indices. CorruptError: no encoder made these bytes."""
         order = np.argsort(index, kind="stable")
-        counts = np.bincount(index, minlength=len(self._models))
-        found = np.empty(len(index), np.int32)
-        outside = np.empty(len(index), bool)
-        for table, part in self._groups(counts):
-            entry = _decode(decoder, self._models[table], part.stop - part.start)
-            found[part] = entry + self._first[table]
-            outside[part] = entry == self._escape[table]
+        tables = index[order]
+        entries = np.empty(len(index), np.int32)
+        for table, part in self._groups(tables):
+            entries[part] = _decode(decoder, self._models[table], part.stop - part.start)
+        found = entries + self._first[tables]
+        outside = entries == self._escape[tables]
         if outside.any():
-            tables = index[order][outside]
-            found[outside] = _decode_escapes(decoder, self._first[tables], self._escape[tables])
-        symbols = np.empty_like(found)
+            which = tables[outside]
+            found[outside] = _decode_escapes(decoder, self._first[which], self._escape[which])
+        symbols = np.empty(len(found), np.int32)
         symbols[order] = found
         return symbols
 
-    def _groups(self, counts: NDArray[np.int64]) -> Iterator[tuple[int, slice]]:
-        ends = np.cumsum(counts)
-        for table in np.flatnonzero(counts):
-            yield int(table), slice(int(ends[table] - counts[table]), int(ends[table]))
+    def _groups(self, tables: NDArray[np.integer[Any]]) -> Iterator[tuple[int, slice]]:
+        """Each table that occurs, and where: tables are in ascending order."""
+        starts = [0, *(np.flatnonzero(np.diff(tables)) + 1).tolist(), len(tables)]
+        for start, stop in itertools.pairwise(starts):
+            if start < stop:
+                yield int(tables[start]), slice(start, stop)
 
 
 def new_encoder() -> Any:
@@ -119,7 +120,7 @@ def _decode(decoder: Any, model: Any, count: int) -> NDArray[np.int32]:
         raise CorruptError("the coded symbols are damaged") from None
 
 
-def _fold(entry: NDArray[np.int32], escape: np.int32) -> NDArray[np.int64]:
+def _fold(entry: NDArray[np.int32], escape: NDArray[np.int32]) -> NDArray[np.int64]:
     """Escaped entries to v >= 0: even above the table, odd below it, by distance."""
     wide = entry.astype(np.int64)
     return np.where(wide < 0, -2 * wide - 1, 2 * (wide - escape))

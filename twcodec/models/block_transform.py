@@ -133,9 +133,7 @@ class BlockTransform:
 
 def _count(file: ModelFile, side: str) -> int:
     """The number of residual blocks on one side."""
-    count = 0
-    while f"{side}.blocks.{count}.depthwise.weight" in file.tensors:
-        count += 1
+    count = file.count(side + ".blocks.{}.depthwise.weight")
     if not 1 <= count <= MOST_BLOCKS:
         raise UnsupportedError(f"the model file has {count} blocks in {side}; 1 to {MOST_BLOCKS} are known")
     return count

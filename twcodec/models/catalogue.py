@@ -133,7 +133,10 @@ def _from_path(name: str) -> tuple[str, bytes]:
 
 def read_by_digest(digest: bytes) -> tuple[str, bytes]:
     """The model that a file names by its digest. UnsupportedError: it is neither embedded nor in the store."""
-    copies = [*(entry for entry in EMBEDDED if entry.digest == digest), *store.copies(digest)]
+    copies: list[Entry | store.Stored] = [
+        *(entry for entry in EMBEDDED if entry.digest == digest),
+        *store.copies(digest),
+    ]
     for copy in copies[:-1]:
         with contextlib.suppress(TwcError):  # damaged; another may be sound
             return _contents(copy)

@@ -6,6 +6,7 @@ No pickle: a model file is numbers and names, checked here and by the family bef
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -33,6 +34,10 @@ class ModelFile:
     tensors: Mapping[str, NDArray[Any]]
     metadata: Mapping[str, Any]
     digest: bytes
+
+    def count(self, name: str) -> int:
+        """How many tensors "name.0.part", "name.1.part", ... there are in a row. name: with {} for the number."""
+        return next(i for i in itertools.count() if name.format(i) not in self.tensors)
 
     def tensor(self, name: str, shape: tuple[int | None, ...], dtype: str) -> NDArray[Any]:
         """A tensor of exactly this shape (None: any) and dtype ("float16"). UnsupportedError: it is not there."""

@@ -49,9 +49,7 @@ def from_file(
 
 
 def _count(file: ModelFile) -> int:
-    count = 0
-    while f"entropy_parameters.{count}.shift" in file.tensors:
-        count += 1
+    count = file.count("entropy_parameters.{}.shift")
     if not 1 <= count <= MOST_LAYERS:
         raise UnsupportedError(f"the model file has {count} layers of entropy parameters; 1 to {MOST_LAYERS} are known")
     return count
