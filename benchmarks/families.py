@@ -35,7 +35,7 @@ from exact import bounds
 from kodak import HERE, pictures
 from train_families import FAMILIES, TABLES, Family, build
 
-from twcodec.codec.codec import Codec, read
+from twcodec.codec.codec import Codec, open_codec, read
 from twcodec.codec.distortion import psnr
 from twcodec.codec.settings import Settings
 from twcodec.container import Container
@@ -208,6 +208,13 @@ def size(name: str, path: Path, paths: list[Path]) -> list[dict[str, Any]]:
 FULL = {"mbt2018": (192, 192), "cheng2020-anchor": (128, 128), "cheng2020-attn": (128, 128), "mbt2018-mean": (128, 192)}
 """The sizes of CompressAI's qualities 1 to 4 (cheng2020: 1 to 3)."""
 
+LARGEST = {
+    "mbt2018": (192, 320),
+    "mbt2018-mean": (192, 320),
+    "cheng2020-anchor": (192, 192),
+    "cheng2020-attn": (192, 192),
+}
+
 
 def full_size(name: str, folder: Path) -> Path:
     """A checkpoint of random weights at full size, scaled so that latents are busy and scales differ."""
@@ -243,6 +250,7 @@ def speed(name: str, paths: list[Path]) -> dict[str, Any]:
         return result
 
     both, one = Settings(None), Settings(None, transform="never")
+    half, fast = Settings(None, precision="bf16"), Settings(None, score="fast")
     sizes: dict[str, int] = {"compressai": 0, "twc": 0}
     for i, source in enumerate([paths[0], *paths]):
         picture = read(source)
@@ -252,6 +260,8 @@ def speed(name: str, paths: list[Path]) -> dict[str, Any]:
             timed("decompress", lambda: net.decompress(out["strings"], out["shape"]))  # noqa: B023
         data = timed("encode", lambda: codec.encode_picture(picture, both)[0])  # noqa: B023
         single = timed("encode, one way", lambda: codec.encode_picture(picture, one)[0])  # noqa: B023
+        timed("encode, bf16 analysis", lambda: codec.encode_picture(picture, half))  # noqa: B023
+        timed("encode, fast score", lambda: codec.encode_picture(picture, fast))  # noqa: B023
         timed("decode", lambda: codec.decode_picture(data))  # noqa: B023
         sizes["compressai"] += sum(len(strings[0]) for strings in out["strings"])
         sizes["twc"] += len(Container.from_bytes(single).data)
@@ -263,6 +273,7 @@ def speed(name: str, paths: list[Path]) -> dict[str, Any]:
     medians = {what: round(statistics.median(values), 4) for what, values in times.items()}
     return {
         "channels": FULL[name],
+        "load_largest_seconds": load_time(name),
         "seconds": medians,
         "encode_times_faster": round(medians["compress"] / medians["encode"], 2),
         "encode_one_way_times_faster": round(medians["compress"] / medians["encode, one way"], 2),
@@ -270,6 +281,23 @@ def speed(name: str, paths: list[Path]) -> dict[str, Any]:
         "symbols_times_faster": round(medians["decompress"] / medians["symbols"], 2),
         "bits_a_latent": round(8 * sizes["twc"] / (len(paths) + 1) / (math.prod(latents) * FULL[name][1]), 2),
     }
+
+
+def load_time(name: str) -> float:
+    """Median seconds to open the architecture's largest official size, from a file on disk."""
+    with tempfile.TemporaryDirectory() as folder:
+        n, m = LARGEST[name]
+        net = build(FAMILIES[name], n, m)
+        net.update(force=True)
+        torch.save({"state_dict": net.state_dict()}, Path(folder) / "large.pth.tar")
+        path = Path(folder) / "large.safetensors"
+        path.write_bytes(convert_checkpoint(Path(folder) / "large.pth.tar", architecture(name)))
+        times = []
+        for _ in range(7):
+            start = time.perf_counter()
+            open_codec(str(path), device="cpu")
+            times.append(time.perf_counter() - start)
+    return round(statistics.median(times), 3)
 
 
 def main() -> None:

@@ -31,8 +31,9 @@ from torch.nn import functional
 
 from twcodec.exact.arithmetic import ONE
 from twcodec.exact.cost import Cost
-from twcodec.exact.hyperprior import Z_LIMIT, Symbols
+from twcodec.exact.hyperprior import Z_LIMIT, Lane
 from twcodec.exact.rounding import SYMBOLS, Rounding, lean, offsets
+from twcodec.exact.symbols import Rounded, Symbols
 from twcodec.exact.tables import Tables
 from twcodec.models import catalogue
 from twcodec.models import file as model_file
@@ -518,7 +519,7 @@ def two_steps(model: Model, y: Tensor, z: Tensor, rounding: Rounding) -> Coded:
     """Symbols, levels and y_hat of the base's two steps, on the exact path."""
     entropy = model.family.entropy
     done = [
-        entropy._walk(entropy._z_hat(b.double()), *a.shape[-2:], lambda lv, mu, _, a=a: rounding(a - mu, lv))
+        entropy._walk(Lane(entropy._z_hat(b.double(), 1.0), *a.shape[-2:], Rounded(a, rounding)))
         for a, b in zip(y, z, strict=True)
     ]
     levels, symbols, y_hat = (torch.stack(parts) for parts in zip(*done, strict=True))

@@ -52,7 +52,7 @@ def quantise_weights(
 
 def bound(weight: NDArray[np.int16], bias: NDArray[np.int64]) -> int:
     """The largest magnitude that any partial sum can have: max over channels of sum |w| 2^21 + |bias|."""
-    sums = np.abs(weight.astype(np.int64)).reshape(len(weight), -1).sum(axis=1)
+    sums = np.abs(weight.astype(np.int32)).reshape(len(weight), -1).sum(axis=1, dtype=np.int64)
     return max(int(s) * SATURATION + abs(int(b)) for s, b in zip(sums, bias, strict=True))
 
 

@@ -59,15 +59,14 @@ class ByteProduct:
 
     def __init__(self, weight: NDArray[np.int16]) -> None:
         """weight: (O, K), which `covers` must allow."""
-        wide = weight.astype(np.int32)
-        self._outputs = len(wide)
-        sign = np.where(wide.max(axis=1) > _HIGHEST, -1, 1)[:, None]
-        low = (wide * sign + 128 & 255) - 128
-        high = wide * sign - low >> 8
-        pair = np.concatenate([low, high]).astype(np.int8)  # (2 O, K)
-        self._matrix = _packed(torch.from_numpy(pair).t())
-        self._narrow = int(np.abs(wide).sum(axis=1).max()) < _NARROW
-        self._sign = torch.from_numpy(sign[:, 0].astype(np.float64)) if (sign < 0).any() else None
+        self._outputs = len(weight)
+        sign = np.where(weight.max(axis=1) > _HIGHEST, -1, 1).astype(np.int16)
+        signed = weight if (sign > 0).all() else weight * sign[:, None]
+        low = signed.astype(np.int8)  # the bytes wrap around, as they must
+        high = (signed - low >> 8).astype(np.int8)
+        self._matrix = _packed(torch.from_numpy(np.concatenate([low, high])).t())  # (K, 2 O)
+        self._narrow = int(np.abs(weight.astype(np.int32)).sum(axis=1, dtype=np.int64).max()) < _NARROW
+        self._sign = None if signed is weight else torch.from_numpy(sign.astype(np.float64))
 
     @staticmethod
     def covers(weight: NDArray[np.int16]) -> bool:
