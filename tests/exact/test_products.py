@@ -72,3 +72,9 @@ def test_a_processor_that_saturates_is_found_out(monkeypatch):
     monkeypatch.setattr(products, "_checked", [])
     assert not products.has_byte_products(torch.device("cpu"))
     assert isinstance(products.product(np.ones((3, 4), np.int16), "cpu"), FloatProduct)
+
+
+def test_without_onednn_it_is_float64():
+    """There `_int_mm` is a plain loop, thirty times slower."""
+    with torch.backends.mkldnn.flags(enabled=False):
+        assert isinstance(products.product(np.ones((3, 4), np.int16), "cpu"), FloatProduct)

@@ -8,7 +8,7 @@ bits, take a fraction of the time. Both give the same integers; which one runs i
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -116,6 +116,9 @@ _PART = 1 << 11
 def has_byte_products(device: torch.device) -> bool:
     """Whether this device multiplies bytes natively, and right."""
     if device.type != "cpu" or sys.byteorder != "little" or not hasattr(torch, "_int_mm"):
+        return False
+    onednn: Any = torch.backends.mkldnn  # without it the same function is a plain loop
+    if not (onednn.is_available() and onednn.enabled):
         return False
     return bool(getattr(torch.cpu, "_is_vnni_supported", bool)()) and _right()
 
