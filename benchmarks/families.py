@@ -2,6 +2,8 @@
 
     python benchmarks/families.py exact FOLDER [NAME...]   symbols decoded under other conditions than encoded; and
                                                             how often CompressAI's own mbt2018 fails the same test
+    python benchmarks/families.py machines FOLDER          mbt2018 coded here and decoded with the instructions of older
+                                                            processors, by CompressAI and by twc
     python benchmarks/families.py size FOLDER [NAME...]    coded bytes and PSNR with the same weights, both really coded
     python benchmarks/families.py speed [NAME...]          full-size random weights: encode (both branches) and decode
                                                             against compress() and decompress(), interleaved
@@ -18,6 +20,7 @@ import json
 import math
 import os
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -39,7 +42,8 @@ from twcodec.codec.codec import Codec, open_codec, read
 from twcodec.codec.distortion import psnr
 from twcodec.codec.settings import Settings
 from twcodec.container import Container
-from twcodec.exact import hyperprior
+from twcodec.errors import TwcError
+from twcodec.exact import hyperprior, products
 from twcodec.imaging.picture import Picture
 from twcodec.models.convert import convert_checkpoint
 from twcodec.models.model import Model
@@ -171,6 +175,63 @@ def compressai_exactness(path: Path, paths: list[Path]) -> dict[str, Any]:
 
 def reconstruction(net: Any, out: dict[str, Any]) -> torch.Tensor:
     return (net.decompress(out["strings"], out["shape"])["x_hat"][0].clamp(0, 1) * 255).round()
+
+
+MACHINES = {
+    "AVX2": {"ATEN_CPU_CAPABILITY": "avx2", "DNNL_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"},
+    "SSE4, 1 thread": {
+        "ATEN_CPU_CAPABILITY": "default",
+        "DNNL_MAX_CPU_ISA": "SSE41",
+        "MKL_ENABLE_INSTRUCTIONS": "SSE4_2",
+        "OMP_NUM_THREADS": "1",
+    },
+}
+"""What torch, oneDNN and MKL read to do without newer instructions: the nearest thing to another machine."""
+
+
+def machines(path: Path, paths: list[Path]) -> dict[str, Any]:
+    """How many pictures come back as garbage (under 40 dB from their own decoding here), and the worst of them."""
+    net, codec, kept = theirs(path, FAMILIES["mbt2018"]), ours(path, "mbt2018"), []
+    for source in paths:
+        picture = read(source)
+        with torch.inference_mode():
+            out = net.compress(to_batch(picture))
+            wanted = reconstruction(net, out)
+        data, _ = codec.encode_picture(picture, Settings(transform="never"))
+        kept.append((out["strings"], tuple(out["shape"]), wanted, data, codec.decode_symbols(data).y))
+    found = {}
+    with tempfile.TemporaryDirectory() as folder:
+        torch.save(kept, Path(folder) / "kept.pt")
+        for name, settings in MACHINES.items():
+            command = [sys.executable, __file__, "there", str(path), folder]
+            ran = subprocess.run(command, env={**os.environ, **settings}, capture_output=True, text=True, check=True)
+            found[name] = json.loads(ran.stdout.splitlines()[-1])
+            print(name, found[name], flush=True)
+    return found
+
+
+def there(path: Path, folder: Path) -> None:
+    """What `machines` runs with other instructions."""
+    net, codec = theirs(path, FAMILIES["mbt2018"]), ours(path, "mbt2018")
+    errors, wrong, refused = [], 0, 0
+    for strings, shape, wanted, data, y in torch.load(folder / "kept.pt", weights_only=False):
+        with torch.inference_mode():
+            back = reconstruction(net, {"strings": strings, "shape": shape})
+        errors.append(float((back - wanted).square().mean()) / 255**2)
+        try:
+            wrong += int((codec.decode_symbols(data).y != y).sum())
+        except TwcError:
+            refused += 1
+    out = {
+        "pictures": len(errors),
+        "compressai_garbage": sum(error > 1e-4 for error in errors),
+        "compressai_worst_psnr_to_own_decoding": round(psnr(max(errors)), 2) if max(errors) > 1e-12 else None,
+        "twc_wrong_symbols": wrong,
+        "twc_refused": refused,
+        "twc_bytes": products.has_byte_products(CPU),
+        "capability": torch.backends.cpu.get_cpu_capability(),
+    }
+    print(json.dumps(out))
 
 
 # --- Size -------------------------------------------------------------------------------------------------------------
@@ -308,16 +369,21 @@ def load_time(name: str) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["exact", "size", "speed"])
+    parser.add_argument("what", choices=["exact", "machines", "size", "speed", "there"])
     parser.add_argument("names", nargs="*")
     parser.add_argument("--pictures", type=int, default=24)
     given = parser.parse_args()
+    if given.what == "there":
+        there(Path(given.names[0]), Path(given.names[1]))
+        return
     names, paths = given.names, pictures()[: given.pictures]
     out: dict[str, Any] = {"date": time.strftime("%Y-%m-%d"), "command": " ".join(["python", *sys.argv])}
     if given.what == "speed":
         torch.set_num_threads(2)
         out["threads"] = 2
         out |= {name: speed(name, paths) for name in names or ("mbt2018", "cheng2020-anchor")}
+    elif given.what == "machines":
+        out |= machines(Path(names[0]) / "mbt2018.pth.tar", paths)
     else:
         folder = Path(names[0])
         found = names[1:] or [name for name in FAMILIES if (folder / f"{name}.pth.tar").exists()]

@@ -19,6 +19,7 @@ from make import HERE, crop, encoded, gradient
 import twcodec
 from twcodec.imaging.picture import Picture
 from twcodec.models import catalogue
+from twcodec.models import file as model_file
 
 
 def extreme() -> bytes:
@@ -52,10 +53,16 @@ def _rgb(row: int, column: int, height: int, width: int) -> Picture:
     return Picture(crop("astronaut", row, column, height, width), "RGB")
 
 
+def with_base(data: bytes) -> tuple[bytes, bytes]:
+    """A model file, and the one that it builds on, or nothing."""
+    digest = model_file.parse(data).metadata.get("base")
+    return data, catalogue.read_by_digest(bytes.fromhex(digest))[1] if digest else b""
+
+
 def main(name: str, prefix: str) -> None:
     """Write the files, and the manifest anew."""
     make.codec = twcodec.open_codec(model=name, device="cpu")
-    make.model = slow_decoder.Model(catalogue.read(name)[1])
+    make.model = slow_decoder.Model(*with_base(catalogue.read(name)[1]))
     manifest = json.loads((HERE / "manifest.json").read_text())
     for title, what, data in more():
         entry = make.describe(f"{prefix}-{title}", what, data, HERE / "valid")

@@ -47,6 +47,11 @@ _DEFAULT_IS, EMBEDDED = _load()
 """The newest is the default; older ones stay, so that every file ever written decodes."""
 
 
+def default_name() -> str:
+    """The name of the newest embedded model."""
+    return _DEFAULT_IS
+
+
 def names() -> list[str]:
     """What --model takes besides a path."""
     return [DEFAULT, *(entry.name for entry in EMBEDDED)]

@@ -34,7 +34,7 @@ def command(as_json: bool) -> None:
 
 
 def _embedded() -> list[dict[str, Any]]:
-    default = catalogue.read(catalogue.DEFAULT)[0]
+    default = catalogue.default_name()
     return [
         {"name": e.name, "digest": e.digest.hex(), "bytes": _size(embedded_path(e)), "default": e.name == default}
         for e in catalogue.EMBEDDED

@@ -33,7 +33,7 @@ def read_model(name: str, quality: int | None) -> tuple[str, str, Path, bytes]:
 
 def embedded(name: str) -> catalogue.Entry | None:
     """An embedded model by its name, or the default."""
-    wanted = catalogue.read(name)[0] if name == catalogue.DEFAULT else name
+    wanted = catalogue.default_name() if name == catalogue.DEFAULT else name
     return next((entry for entry in catalogue.EMBEDDED if entry.name == wanted), None)
 
 
