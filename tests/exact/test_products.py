@@ -78,3 +78,21 @@ def test_without_onednn_it_is_float64():
     """There `_int_mm` is a plain loop, thirty times slower."""
     with torch.backends.mkldnn.flags(enabled=False):
         assert isinstance(products.product(np.ones((3, 4), np.int16), "cpu"), FloatProduct)
+
+
+def test_the_callers_default_device_is_not_asked(monkeypatch):
+    expected = products.has_byte_products(torch.device("cpu"))
+    monkeypatch.setattr(products, "_checked", [])
+    with torch.device("meta"):
+        assert products.has_byte_products(torch.device("cpu")) == expected
+
+
+@bytes_only
+@pytest.mark.parametrize("weight", [-32767, 32639, 255, 128, -128, -129])
+@pytest.mark.parametrize("inputs", [511, 2304, 1 << 16])
+def test_the_largest_sums_of_one_sign(weight, inputs):
+    """Random signs cancel; these do not, and leave 32 bits where the halves are added too soon."""
+    matrix = np.full((2, inputs), weight, np.int16)
+    for a in (1 - SATURATION, SATURATION - 1, -32639, 32639, -128 * 257, 127):
+        found = times(ByteProduct(matrix), torch.full((2, inputs), float(a), dtype=torch.float64))
+        assert found.tolist() == [[weight * a * inputs] * 2] * 2

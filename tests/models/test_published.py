@@ -18,7 +18,7 @@ from twcodec.codec.settings import Settings
 from twcodec.container import Container
 from twcodec.errors import CorruptError, ExitCode, LimitError, UnreadableError, UnsupportedError, UsageError
 from twcodec.exact import hyperprior
-from twcodec.models import _compressai, official
+from twcodec.models import _compressai, official, published
 from twcodec.models import file as model_file
 from twcodec.models.convert import ARCHITECTURES, convert_checkpoint
 from twcodec.models.model import Model
@@ -342,7 +342,7 @@ def test_a_model_file_that_does_not_fit_is_refused(architecture, folder):
                 Model(model_file.build(tensors, parsed.metadata), "broken", CPU)
 
 
-@pytest.mark.parametrize("quality", [0, 61, "4", None, True, [4], float("inf")])
+@pytest.mark.parametrize("quality", [0, 61, "4", None, True, [4], float("inf"), float("nan"), 10**400, 4.00001])
 def test_a_quality_that_is_none_is_refused(quality):
     parsed = model_file.parse(convert_checkpoint(CHECKPOINTS / "mbt2018.pth.tar", "mbt2018"))
     with pytest.raises(UnsupportedError):
@@ -357,3 +357,69 @@ def test_a_model_of_one_quality_takes_that_or_none(crop):
     assert codec.encode_picture(crop(64, 64), Settings(4.0, transform="never"))[0] == data
     with pytest.raises(UsageError, match="4 only"):
         codec.encode_picture(crop(64, 64), Settings(5.0))
+
+
+@pytest.mark.parametrize(
+    ("fixture", "name", "shape"),
+    [
+        ("mbt2018-mean", "entropy_bottleneck.matrices.1", (16, 3, 7)),
+        ("mbt2018-mean", "entropy_bottleneck.matrices.4", (16, 0, 3)),
+        ("mbt2018-mean", "entropy_bottleneck.biases.0", (16, 20000, 1)),
+        (VARIABLE, "QuantABCD.4.weight", (0, 12)),
+        (VARIABLE, "QuantABCD.0.weight", (20000, 2)),
+    ],
+)
+def test_small_networks_that_do_not_fit_together_are_refused(fixture, name, shape, tmp_path):
+    state = torch.load(CHECKPOINTS / f"{fixture}.pth.tar", weights_only=True)["state_dict"]
+    torch.save({**state, name: torch.zeros(shape)}, tmp_path / "x.pth.tar")
+    with pytest.raises(UnsupportedError):
+        convert_checkpoint(tmp_path / "x.pth.tar", fixture.removesuffix("-z"))
+
+
+@pytest.mark.parametrize(
+    ("architecture", "ways", "walks"), [("mbt2018", 1, 1), ("mbt2018", 2, 1), ("mbt2018-mean", 2, 2)]
+)
+def test_a_fast_score_quantises_no_more_than_it_must(architecture, ways, walks, crop, monkeypatch):
+    codec = loaded(CHECKPOINTS / f"{architecture}.pth.tar", architecture)
+    entropy, found = codec.model.family.entropy, []
+    quantise = entropy.quantise_all
+    monkeypatch.setattr(entropy, "quantise_all", lambda *a: found.append(a) or quantise(*a))
+    estimated = []
+    estimate = entropy.estimate
+    monkeypatch.setattr(entropy, "estimate", lambda *a: estimated.append(a) or estimate(*a))
+    codec.encode_picture(crop(64, 48), Settings(ways=ways, seed=5, score="fast"))
+    assert len(found) == walks
+    assert len(estimated) == (2 if (architecture, ways) == ("mbt2018", 2) else 0)
+
+
+@pytest.mark.parametrize("architecture", ["mbt2018", "cheng2020-anchor"])
+def test_branches_that_walk_side_by_side_are_not_mixed_up(architecture, crop):
+    """What is decoded is as near to the picture as the report says of the branch that won."""
+    codec = loaded(CHECKPOINTS / f"{architecture}.pth.tar", architecture)
+    picture = crop(128, 96)
+    data, report = codec.encode_picture(picture, Settings(ways=4, transform="always", seed=5))
+    alone = [codec.encode_picture(picture, Settings(transform="always", seed=b.seed))[1] for b in report.branches]
+    assert [b.estimated_bytes for b in report.branches] == [r.branches[0].estimated_bytes for r in alone]
+    error = np.square(codec.decode_picture(data).samples.astype(float) - picture.samples).mean() / 255**2
+    assert psnr(error) == pytest.approx(report.psnr, abs=0.01)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_tiles_leave_no_seams(architecture, folder, monkeypatch):
+    family = loaded(checkpoint(architecture, folder), architecture).model.family
+    torch.manual_seed(1)
+    x, quality = torch.rand(3, 16 * 40, 16 * 24), 1.0
+    with torch.inference_mode():
+        y = family.g_a(x, quality)
+        x_hat = family.g_s(y, quality)
+        monkeypatch.setattr(published, "_TILE", 8)
+        assert torch.allclose(family.g_a(x, quality), y, rtol=1e-4, atol=1e-4 * float(y.abs().max()))
+        assert torch.allclose(family.g_s(y, quality), x_hat, rtol=1e-4, atol=1e-4 * float(x_hat.abs().max()))
+
+
+def test_a_header_that_would_fill_the_memory_is_not_parsed(monkeypatch):
+    data = convert_checkpoint(CHECKPOINTS / "mbt2018.pth.tar", "mbt2018", quality=4)
+    assert model_file.parse(data).metadata["family"] == "mbt2018"
+    monkeypatch.setattr(model_file, "MOST_HEADER", int.from_bytes(data[:8], "little") - 1)
+    with pytest.raises(UnsupportedError):
+        model_file.parse(data)

@@ -22,7 +22,13 @@ if TYPE_CHECKING:
 @click.command("encode", short_help="Compress a picture.")
 @click.argument("source", metavar="IN")
 @click.argument("target", metavar="OUT")
-@click.option("-q", "--quality", type=float, default=None, help="1 (smallest) to 7 (best), continuous.  [default: 4]")
+@click.option(
+    "-q",
+    "--quality",
+    type=float,
+    default=None,
+    help="1 (smallest) to 7 (best; *-vbr: 8), continuous.  [default: 4, or a model's only one]",
+)
 @click.option("--ways", type=int, default=2, show_default=True, help="Branches to try, the plain one included.")
 @click.option(
     "--transform",

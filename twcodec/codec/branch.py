@@ -53,27 +53,44 @@ class Job:
 
 
 def run(job: Job, tried: list[Candidate]) -> list[Branch]:
-    """Run the branches of the paper's section 3.
+    """Run the branches of the paper's section 3, each in a stream of its own."""
+    several = job.model.family.entropy.side_by_side and len(tried) > 1
+    if several and job.settings.score == "exact":
+        return _side_by_side(job, tried)
+    find = _estimated if several else _quantised
+    lanes, branches = Lanes(job.model.device, len(tried)), []
+    for i, candidate in enumerate(tried):
+        with lanes[i]:
+            branches.append(find(job, candidate))
+    lanes.join([b.tensors() for b in branches], job.model.device)
+    return branches
 
-    Each has a stream of its own. Where y has a serial context, the branches are quantised together, in one walk.
-    """
-    device, entropy, fast = job.model.device, job.model.family.entropy, job.settings.score == "fast"
+
+def _side_by_side(job: Job, tried: list[Candidate]) -> list[Branch]:
+    """As `run`, where y has a serial context: the branches are quantised together, in one walk."""
+    device, entropy = job.model.device, job.model.family.entropy
     lanes, latents = Lanes(device, len(tried)), []
     for i, candidate in enumerate(tried):
         with lanes[i]:
             latents.append(_analyse(job, candidate))
-    together: list[Symbols] = []
-    if entropy.side_by_side and not fast:
-        lanes.join(latents, device)
-        together = entropy.quantise_all(latents, job.quality)
-        lanes = Lanes(device, len(tried))
-    branches = []
+    lanes.join(latents, device)
+    together = entropy.quantise_all(latents, job.quality)
+    lanes, branches = Lanes(device, len(tried)), []
     for i, candidate in enumerate(tried):
         with lanes[i]:
-            symbols = together[i] if together else _quantise(job, latents[i])
-            branches.append(_scored(job, candidate, symbols, latents[i] if fast else None))
+            branches.append(_scored(job, candidate, together[i]))
     lanes.join([b.tensors() for b in branches], device)
     return branches
+
+
+def _quantised(job: Job, candidate: Candidate) -> Branch:
+    return _scored(job, candidate, job.model.family.entropy.quantise(*_analyse(job, candidate), job.quality))
+
+
+def _estimated(job: Job, candidate: Candidate) -> Branch:
+    """The branch with symbols that rank it, and the latents whose symbols are still to be found."""
+    latents = _analyse(job, candidate)
+    return _scored(job, candidate, job.model.family.entropy.estimate(*latents, job.quality), latents)
 
 
 def final(job: Job, branch: Branch) -> Branch:
@@ -81,7 +98,7 @@ def final(job: Job, branch: Branch) -> Branch:
     if branch.latents is None:
         return branch
     symbols = job.model.family.entropy.quantise(*branch.latents, job.quality)
-    return _scored(job, branch.candidate, symbols, None)
+    return _scored(job, branch.candidate, symbols)
 
 
 def _analyse(job: Job, candidate: Candidate) -> tuple[Tensor, Tensor]:
@@ -94,13 +111,7 @@ def _analyse(job: Job, candidate: Candidate) -> tuple[Tensor, Tensor]:
     return y.float(), z.float()
 
 
-def _quantise(job: Job, latents: tuple[Tensor, Tensor]) -> Symbols:
-    entropy = job.model.family.entropy
-    find = entropy.estimate if job.settings.score == "fast" else entropy.quantise
-    return find(*latents, job.quality)
-
-
-def _scored(job: Job, candidate: Candidate, symbols: Symbols, latents: tuple[Tensor, Tensor] | None) -> Branch:
+def _scored(job: Job, candidate: Candidate, symbols: Symbols, latents: tuple[Tensor, Tensor] | None = None) -> Branch:
     """The branch with its rate and distortion.
 
     The distortion is measured after inversion, against the untransformed input, on values rounded as the decoder

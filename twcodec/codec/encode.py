@@ -35,7 +35,8 @@ def encode(model: Model, picture: Picture, settings: Settings) -> tuple[bytes, R
     branches = branch.run(job, tried)
     frame = _frame(job, picture, len(tried))
     overhead, pixels = len(frame.to_bytes()), picture.height * picture.width
-    scored = choice.score(branches, model, overhead, pixels, exactly=settings.score == "exact")
+    exactly = all(b.latents is None for b in branches)
+    scored = choice.score(branches, model, overhead, pixels, exactly)
     winner = choice.best(scored)
     if scored[winner].payload is None:
         scored[winner] = choice.score([branch.final(job, branches[winner])], model, overhead, pixels)[0]

@@ -7,7 +7,7 @@ codable, so what makes it need not be exact.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -108,7 +108,7 @@ class Hyperprior(ABC):
         """Several pictures; where it pays, side by side."""
         return [self._walk(lane) for lane in lanes]
 
-    def _parts(self, _shape: tuple[int, ...]) -> Sequence[Selector]:
+    def _parts(self, _shape: tuple[int, ...]) -> Iterable[Selector]:
         """What each coding step holds of y: (M, h, w)."""
         return (slice(None),)
 

@@ -65,7 +65,8 @@ class ByteProduct:
         low = signed.astype(np.int8)  # the bytes wrap around, as they must
         high = (signed - low >> 8).astype(np.int8)
         self._matrix = _packed(torch.from_numpy(np.concatenate([low, high])).t())  # (K, 2 O)
-        self._narrow = int(np.abs(weight.astype(np.int32)).sum(axis=1, dtype=np.int64).max()) < _NARROW
+        largest = int(np.abs(weight.astype(np.int32)).sum(axis=1, dtype=np.int64).max())
+        self._narrow = largest + 128 * weight.shape[1] < _NARROW
         self._sign = None if signed is weight else torch.from_numpy(sign.astype(np.float64))
 
     @staticmethod
@@ -107,7 +108,8 @@ _MIDDLE = {2: 0x8080, 3: 0x808080}
 _HIGHEST = 127 * 256 + 127
 _MOST_INPUTS = 1 << 16
 _NARROW = 1 << 24
-"""Up to this sum of |weights|, products with a signed byte add up to less than 2^31."""
+"""Below this sum of |weights| and 128 for each, sums of products with a signed byte, and 2^8 times those of the high
+bytes alone, are less than 2^31."""
 
 _PART = 1 << 11
 """Rows that are multiplied at a time: bounds the memory for sums, and keeps it in the cache."""
@@ -131,8 +133,9 @@ def _right() -> bool:
     if not _checked:
         k = 515
         weight = np.where(np.arange(3 * k).reshape(3, k) % 7 < 3, -32767, _HIGHEST).astype(np.int16)
-        ends = [[1 - SATURATION], [SATURATION - 1], [-0x180000 - 0x8080], [0x177F7F]]
-        a = (torch.tensor(ends).expand(4, k) + torch.tensor([[1], [-1], [1], [-1]]) * (torch.arange(k) % 2)).double()
+        ends = np.array([[1 - SATURATION], [SATURATION - 1], [-0x180000 - 0x8080], [0x177F7F]])
+        inwards = np.array([[1], [-1], [1], [-1]]) * (np.arange(k) % 2)
+        a = torch.from_numpy((ends + inwards).astype(np.float64))  # torch's own would go to the caller's default device
         found = []
         for kind in (ByteProduct(weight), FloatProduct(weight, "cpu")):
             found.append(torch.cat([kind(kind.planes(part)) for part in (a, a.clamp(-_HIGHEST, _HIGHEST))]))

@@ -60,7 +60,6 @@ class Rounded(Source):
 
     def __init__(self, y: Tensor, rounding: Rounding) -> None:
         self._y, self._round = y, rounding
-        self._rows: Tensor | None = None
 
     def everywhere(self, levels: Tensor, means: Tensor, part: Tensor | None = None) -> Tensor:
         """See `Source`; it rounds everywhere."""
@@ -68,9 +67,7 @@ class Rounded(Source):
 
     def at(self, levels: Tensor, means: Tensor, positions: Tensor) -> Tensor:
         """See `Source`."""
-        if self._rows is None:
-            self._rows = self._y.flatten(1).t().contiguous()
-        return self._round(self._rows[positions] - means, levels)
+        return self._round(self._y.flatten(1).index_select(1, positions).t() - means, levels)
 
 
 class Decoded(Source):
@@ -82,7 +79,7 @@ class Decoded(Source):
     def everywhere(self, levels: Tensor, means: Tensor, part: Tensor | None = None) -> Tensor:
         """See `Source`; 0 where `part` does not say."""
         where = torch.ones_like(levels, dtype=torch.bool) if part is None else part
-        found = torch.zeros(levels.shape, device=levels.device)
+        found = torch.zeros(levels.shape, dtype=torch.float32, device=levels.device)
         found[where] = self._next(levels[where])
         return found
 

@@ -33,6 +33,9 @@ SLOPE = 3
 _MARGIN = 2
 """Rows above, and columns on either side, that are 0."""
 
+_MOST_POSITIONS = 1 << 16
+"""Of pictures that walk side by side: bounds the memory, and a step of larger ones gains nothing from company."""
+
 _PART = 1 << 11
 """Positions whose context is gathered at a time where all are known: bounds the memory for it."""
 
@@ -67,6 +70,9 @@ class WavefrontHyperprior(Hyperprior):
         return self._walk_all([lane])[0]
 
     def _walk_all(self, lanes: Sequence[Lane]) -> list[Walked]:
+        return [walked for group in _groups(lanes) for walked in self._side_by_side(group)]
+
+    def _side_by_side(self, lanes: Sequence[Lane]) -> list[Walked]:
         features = self._features(lanes)
         canvas = _Canvas([(lane.height, lane.width) for lane in lanes], self._channels, features.device)
         found = _Found(len(features), self._channels, features.device)
@@ -75,8 +81,9 @@ class WavefrontHyperprior(Hyperprior):
             parts = zip(lanes, step.own, *(torch.split(t, step.counts) for t in (levels, means)), strict=True)
             y = torch.cat([lane.source.at(level, mean, own) for lane, own, level, mean in parts if len(own)])
             # float32 rounds sums only from 2^24 on, and those are saturated
-            canvas.known[step.cells] = saturate((y + means).mul_(ONE))
-            found.put(step.rows, levels, y, means)
+            y_hat = y + means
+            canvas.known[step.cells] = saturate(y_hat * ONE)
+            found.put(step.rows, levels, y, y_hat)
         return found.split(canvas.sizes)
 
     def estimate(self, y: Tensor, z: Tensor, quality: float = 1.0) -> Symbols:
@@ -90,7 +97,8 @@ class WavefrontHyperprior(Hyperprior):
         found = _Found(len(features), self._channels, features.device)
         for rows in torch.split(torch.arange(height * width, device=features.device), _PART):
             levels, means = self._parameters(features[rows], canvas.known[canvas.taps[rows]])
-            found.put(rows, levels, lane.source.at(levels, means, rows), means)
+            symbols = lane.source.at(levels, means, rows)
+            found.put(rows, levels, symbols, symbols + means)
         return self._symbols(z_symbols, quality, found.split(canvas.sizes)[0])
 
     def _features(self, lanes: Sequence[Lane]) -> Tensor:
@@ -104,11 +112,22 @@ class WavefrontHyperprior(Hyperprior):
             a = layer(a)
         return self._levels_and_means(a, dim=1)
 
-    def _parts(self, shape: tuple[int, ...]) -> Sequence[Selector]:
+    def _parts(self, shape: tuple[int, ...]) -> Iterator[Selector]:
         """Step by step; in a step the positions from top to bottom, of each all channels."""
         channels, height, width = shape
         planes = np.arange(channels) * (height * width)
-        return [(own[:, None] + planes).ravel() for own in wavefronts(height, width)]
+        return ((own[:, None] + planes).ravel() for own in wavefronts(height, width))
+
+
+def _groups(lanes: Sequence[Lane]) -> Iterator[Sequence[Lane]]:
+    """Lanes, in order, in groups of at most `_MOST_POSITIONS`; one that is larger walks alone."""
+    ends = np.cumsum([lane.height * lane.width for lane in lanes])
+    start = 0
+    while start < len(lanes):
+        taken = _MOST_POSITIONS + (ends[start - 1] if start else 0)
+        stop = max(start + 1, int(np.searchsorted(ends, taken, side="right")))
+        yield lanes[start:stop]
+        start = stop
 
 
 def wavefronts(height: int, width: int) -> list[NDArray[np.int64]]:
@@ -149,7 +168,7 @@ class _Canvas:
             start += (height + _MARGIN) * pitch
         self.cells = torch.from_numpy(np.concatenate(cells)).to(device)
         self.taps = torch.from_numpy(np.concatenate(taps)).to(device)
-        self.known = torch.zeros(start, channels, device=device)
+        self.known = torch.zeros(start, channels, dtype=torch.float32, device=device)
 
     def fill(self, y: Tensor) -> None:
         """Put all of y: (M, h, w) where there is one picture."""
@@ -166,22 +185,21 @@ class _Canvas:
 
 
 class _Found:
-    """Levels, symbols and means of all positions, as they are found."""
+    """Levels, symbols and y_hat of all positions, as they are found."""
 
     def __init__(self, positions: int, channels: int, device: torch.device) -> None:
-        self._levels = torch.empty(positions, channels, dtype=torch.uint8, device=device)
-        self._y, self._means = (torch.empty(positions, channels, device=device) for _ in range(2))
+        kinds = (torch.uint8, torch.float32, torch.float32)
+        self._parts = [torch.empty(positions, channels, dtype=kind, device=device) for kind in kinds]
 
-    def put(self, rows: Tensor, levels: Tensor, y: Tensor, means: Tensor) -> None:
-        """What one step found, (n, M) each, at these positions."""
-        self._levels[rows], self._y[rows], self._means[rows] = levels, y, means
+    def put(self, rows: Tensor, *found: Tensor) -> None:
+        """What one step found at these positions: levels, y and y_hat, (n, M) each."""
+        for part, values in zip(self._parts, found, strict=True):
+            part[rows] = values
 
     def split(self, sizes: list[tuple[int, int]]) -> list[Walked]:
         """Picture by picture, as (M, h, w)."""
         counts = [height * width for height, width in sizes]
-        found = zip(
-            *(torch.split(t, counts) for t in (self._levels, self._y, self._y + self._means)), sizes, strict=True
-        )
+        found = zip(*(torch.split(part, counts) for part in self._parts), sizes, strict=True)
         return [(_planes(levels, size), _planes(y, size), _planes(y_hat, size)) for levels, y, y_hat, size in found]
 
 

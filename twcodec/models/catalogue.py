@@ -71,11 +71,9 @@ def read(name: str, quality: float | None = None, digest: bytes | None = None) -
     it is at hand and `name` says no more than "default" or an architecture. UnsupportedError: no such model.
     UnreadableError: the file cannot be read.
     """
-    if digest and name in official.ARCHITECTURES:  # one of many, and no other one would do
+    one_of_many = name in official.ARCHITECTURES  # and no other one would do
+    if digest and (one_of_many or (name == DEFAULT and _by_digest(digest))):
         return read_by_digest(digest)
-    needed = _by_digest(digest) if digest and name == DEFAULT else None
-    if needed:
-        return _contents(needed)
     wanted = _DEFAULT_IS if name == DEFAULT else name
     for entry in EMBEDDED:
         if entry.name == wanted:

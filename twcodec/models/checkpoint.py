@@ -32,6 +32,9 @@ _RENAMED = (
 )
 """What CompressAI and torch called things before, and the names of today."""
 
+_MOST_FILTERS = 64
+"""Inside an EntropyBottleneck; CompressAI's have 3. The density is computed with as many numbers for each symbol."""
+
 _IGNORED = re.compile(
     r"^gaussian_conditional\.|^entropy_bottleneck\.(_offset|_quantized_cdf|_cdf_length|target|likelihood_lower_bound)"
     r"|_reparam\.|\.mask$|lower_bound"
@@ -141,9 +144,13 @@ class Bottleneck:
 
         self.quantiles = take("quantiles", 1, 3)
         depth = sum(f"entropy_bottleneck.matrices.{i}" in checkpoint for i in range(16))
-        self._matrices = [take(f"matrices.{i}", None, None) for i in range(depth)]
-        self._biases = [take(f"biases.{i}", None, 1) for i in range(depth)]
-        self._factors = [take(f"factors.{i}", None, 1) for i in range(depth - 1)]
+        inner = [take(f"biases.{i}", None, 1).shape[1] for i in range(depth - 1)]
+        if max(inner, default=0) > _MOST_FILTERS:
+            raise UnsupportedError(f"the checkpoint's entropy_bottleneck has over {_MOST_FILTERS} filters")
+        widths = [1, *inner, 1]
+        self._matrices = [take(f"matrices.{i}", widths[i + 1], widths[i]) for i in range(len(widths) - 1)]
+        self._biases = [take(f"biases.{i}", widths[i + 1], 1) for i in range(len(widths) - 1)]
+        self._factors = [take(f"factors.{i}", width, 1) for i, width in enumerate(inner)]
 
     def double(self) -> Bottleneck:
         """Itself; it is."""

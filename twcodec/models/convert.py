@@ -35,6 +35,9 @@ ARCHITECTURES = tuple(architectures.ARCHITECTURES)
 LAMBDAS = official.LAMBDAS["mse"]
 """By quality; of models that were trained for MS-SSIM too, since they trade rate for MSE alike."""
 
+_MOST_HIDDEN = 1 << 10
+"""Of the small networks for gains, which CompressAI's have 12 of: as many numbers for each row and scale level."""
+
 _REPARAMETRISED = 2.0**-36
 _BETA_MIN = 1e-6
 
@@ -159,7 +162,10 @@ def _integers(values: Tensor, unit: int, limit: int) -> NDArray[np.int32]:
 def _perceptron(checkpoint: Checkpoint, name: str, x: Tensor) -> Tensor:
     """Three linear layers with ReLU between them."""
     for i in (0, 2, 4):
-        weight, bias = checkpoint.take(f"{name}.{i}.weight", (None, x.shape[-1])), f"{name}.{i}.bias"
+        outputs = None if i < 4 else 1
+        weight, bias = checkpoint.take(f"{name}.{i}.weight", (outputs, x.shape[-1])), f"{name}.{i}.bias"
+        if len(weight) > _MOST_HIDDEN:
+            raise UnsupportedError(f"the checkpoint's {name} has over {_MOST_HIDDEN} hidden units")
         x = x @ weight.double().T + checkpoint.take(bias, (len(weight),)).double()
         x = x.relu() if i < 4 else x
     return x

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 FORMAT = "1"
 DIGEST_BYTES = 16
+MOST_HEADER = 1 << 24
+"""Bytes; the largest model's has some 100 kB. As objects a JSON text may take 25 times its length."""
+
 _KEY = "twc"
 """All metadata is one JSON text: safetensors writes several entries in an order that changes from run to run."""
 
@@ -67,8 +70,11 @@ def parse(data: bytes) -> ModelFile:
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
+    length = int.from_bytes(data[:8], "little")
     try:
-        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+        if length > MOST_HEADER:
+            raise ValueError(length)
+        header = json.loads(data[8 : 8 + length])
         metadata = json.loads(header["__metadata__"][_KEY])
         found = metadata["format"]
         tensors = load(data)

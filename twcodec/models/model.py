@@ -116,10 +116,10 @@ def _check_arithmetic(device: torch.device) -> None:
 
 def _quality(found: object) -> float:
     """The quality of a model that has one only."""
-    value = float(found) if type(found) in (int, float) else 0.0  # type: ignore[arg-type]
-    if not 1 <= value <= MOST_QUALITY or round(value * 1000) / 1000 != value:
+    in_range = isinstance(found, (int, float)) and not isinstance(found, bool) and 1 <= found <= MOST_QUALITY
+    if not in_range or round(float(found) * 1000) / 1000 != found:  # type: ignore[arg-type]
         raise UnsupportedError(f"the model file's quality is no number of thousandths from 1 to {MOST_QUALITY}")
-    return value
+    return float(found)
 
 
 def _lambdas(found: object, rows: int) -> list[float]:

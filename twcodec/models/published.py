@@ -2,7 +2,7 @@
 
 Ballé et al. 2018 (`bmshj2018-*`), Minnen et al. 2018 (`mbt2018*`), Cheng et al. 2020 (`cheng2020-*`), and the variable
 rate of Kamisli et al. 2024 (`*-vbr`). A model file has CompressAI's names for the weights of g_a, g_s and h_a; the
-layers of h_s and of the entropy parameters are integers, numbered in order. `compressai_checkpoint` makes one.
+layers of h_s and of the entropy parameters are integers, numbered in order. `convert.convert_checkpoint` makes one.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Published:
         """UnsupportedError: the file does not hold the architecture that it claims."""
         architecture = ARCHITECTURES[file.metadata["family"]]
         n, m = (_size(file, name) for name in (architecture.n_from, architecture.m_from))
-        self._architecture, self._device = architecture, device
+        self._architecture = architecture
         with torch.device("meta"):  # no memory is taken before the shapes are checked
             g_a, g_s = architecture.transforms(n, m)
             h_a = architecture.h_a(n, m) if architecture.h_a else None

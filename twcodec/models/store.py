@@ -18,16 +18,13 @@ from typing import Any
 from twcodec.errors import LimitError, OutputError, UnreadableError, UnsupportedError, UsageError
 from twcodec.imaging.files import write_output
 from twcodec.models import official
-from twcodec.models.file import DIGEST_BYTES, FORMAT, digest_of
+from twcodec.models.file import DIGEST_BYTES, FORMAT, MOST_HEADER, digest_of
 
 MOST_BYTES = 1 << 30
 """Of a model file or a checkpoint."""
 
 _MOST_LETTERS = 150
 """Of a name: file systems take 255 with digest and suffix."""
-
-_MOST_HEADER = 1 << 24
-"""Bytes; the largest model's has some 100 kB."""
 
 _MOST_AXES, _MOST_LARGE = 8, 1 << 48
 """Of a tensor, and of a number in its shape and place."""
@@ -175,7 +172,7 @@ def header_of(data: bytes) -> Header:
     Whether its numbers make a model is for the family to say, when it is loaded.
     """
     length = int.from_bytes(data[:8], "little")
-    if not data[8:9] == b"{" or not 0 < length <= min(_MOST_HEADER, len(data) - 8):
+    if not data[8:9] == b"{" or not 0 < length <= min(MOST_HEADER, len(data) - 8):
         raise UnsupportedError("not a twc model file, or a damaged one")
     try:
         header = json.loads(data[8 : 8 + length], parse_float=_finite, parse_constant=_finite)
