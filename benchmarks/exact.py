@@ -4,7 +4,7 @@
 
 Every picture is coded at -q 1, 4 and 7 and its symbols are decoded with 1 and 2 threads, oneDNN on and off, and tiles
 of another size, each in every combination; z, y, table indices and y_hat must be those of the encoder. Writes
-benchmarks/results/exact.json.
+benchmarks/results/exact.json, or exact-MODEL.json where a model is given.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def main() -> None:
         "symbols_compared": compared,
         "mismatches": mismatches,
     }
-    (HERE / "results" / "exact.json").write_text(json.dumps(result, indent=1) + "\n")
+    (HERE / "results" / ("exact.json" if len(sys.argv) < 2 else f"exact-{name}.json")).write_text(json.dumps(result, indent=1) + "\n")
     print(result)
 
 
