@@ -64,7 +64,9 @@ def main() -> None:
         "symbols_compared": compared,
         "mismatches": mismatches,
     }
-    (HERE / "results" / ("exact.json" if len(sys.argv) < 2 else f"exact-{name}.json")).write_text(json.dumps(result, indent=1) + "\n")
+    (HERE / "results" / ("exact.json" if len(sys.argv) < 2 else f"exact-{name}.json")).write_text(
+        json.dumps(result, indent=1) + "\n"
+    )
     print(result)
 
 
