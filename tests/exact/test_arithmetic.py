@@ -117,3 +117,14 @@ def test_sums_do_not_depend_on_threads_or_order(threads):
     finally:
         torch.set_num_threads(before)
     assert torch.equal(plainly_ordered, shuffled)
+
+
+@pytest.mark.parametrize("geometry", GEOMETRIES)
+@pytest.mark.parametrize("band", [1, 7, 20])
+def test_bands_of_rows_change_nothing(geometry, band, monkeypatch):
+    rng = np.random.default_rng(8)
+    layer = Layer(*random_layer(rng, 3, 4, geometry.kernel), geometry, True)
+    a = torch.from_numpy(rng.integers(1 - SATURATION, SATURATION, (4, 11, 6))).double()
+    whole = layer(a)
+    monkeypatch.setattr("twcodec.exact.layers._BAND", band)
+    assert torch.equal(layer(a), whole)

@@ -129,24 +129,41 @@ class _Phase:
     def __call__(self, a: Tensor, rows: int, columns: int, stride: int) -> Tensor:
         """a: (H, W, I). Returns sums (rows, columns, O)."""
         planes = self._product.planes(a)
-        if len(self._places) > 1 or stride > 1 or self._places[0] != (0, 0):
-            planes = _gathered(planes, self._places, rows, columns, stride)
-        return self._product(planes.reshape(len(planes), rows * columns, -1)).view(rows, columns, -1)
+        if self._places == [(0, 0)] and stride == 1:
+            return self._product(planes.reshape(len(planes), rows * columns, -1)).view(rows, columns, -1)
+        window = _Window(planes, self._places, rows, columns, stride)
+        band = max(1, _BAND // columns)
+        parts = [self._product(window.gathered(row, min(row + band, rows))) for row in range(0, rows, band)]
+        return torch.cat(parts).view(rows, columns, -1)
 
 
-def _gathered(planes: Tensor, places: list[tuple[int, int]], rows: int, columns: int, stride: int) -> Tensor:
-    """(P, H, W, I) to (P, rows, columns, places, I): the inputs of every output, 0 outside."""
-    height, width = planes.shape[1:3]
-    top, left = (max(0, -min(place[axis] for place in places)) for axis in (0, 1))
-    last = [(n - 1) * stride + max(place[axis] for place in places) for axis, n in ((0, rows), (1, columns))]
-    bottom, right = max(0, last[0] + 1 - height), max(0, last[1] + 1 - width)
-    padded = functional.pad(planes, (0, 0, left, right, top, bottom))
-    out = planes.new_empty(len(planes), rows, columns, len(places), planes.shape[-1])
-    tall, wide = (rows - 1) * stride + 1, (columns - 1) * stride + 1
-    for i, (dy, dx) in enumerate(places):
-        y, x = top + dy, left + dx
-        out[:, :, :, i] = padded[:, y : y + tall : stride, x : x + wide : stride]
-    return out
+_BAND = 1 << 13
+"""Outputs whose inputs are gathered at a time: bounds the memory, which is that of the inputs times the kernel."""
+
+
+class _Window:
+    """What every output of a phase sees: planes (P, H, W, I), with 0 outside."""
+
+    def __init__(self, planes: Tensor, places: list[tuple[int, int]], rows: int, columns: int, stride: int) -> None:
+        """places: of the inputs, from the output's own. rows, columns: of outputs."""
+        height, width = planes.shape[1:3]
+        top, left = (max(0, -min(place[axis] for place in places)) for axis in (0, 1))
+        last = [(n - 1) * stride + max(place[axis] for place in places) for axis, n in ((0, rows), (1, columns))]
+        bottom, right = max(0, last[0] + 1 - height), max(0, last[1] + 1 - width)
+        self._padded = functional.pad(planes, (0, 0, left, right, top, bottom))
+        self._corners = [(top + dy, left + dx) for dy, dx in places]
+        self._columns, self._stride = columns, stride
+
+    def gathered(self, first: int, end: int) -> Tensor:
+        """(P, n, places I): the inputs of the outputs in the rows first .. end - 1, row by row."""
+        planes, step = self._padded, self._stride
+        count, inputs = len(planes), planes.shape[-1]
+        out = planes.new_empty(count, end - first, self._columns, len(self._corners), inputs)
+        tall, wide = (end - first - 1) * step + 1, (self._columns - 1) * step + 1
+        for i, (top, x) in enumerate(self._corners):
+            y = top + first * step
+            out[:, :, :, i] = planes[:, y : y + tall : step, x : x + wide : step]
+        return out.view(count, (end - first) * self._columns, -1)
 
 
 def _phases(g: Geometry) -> Iterator[tuple[int, int, list[tuple[int, int, int, int]]]]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from twcodec.errors import LimitError, TwcError, UnreadableError, UnsupportedError, UsageError
 from twcodec.models import official, store
+from twcodec.models.file import MOST_BYTES
 
 DEFAULT = "default"
 """Stands for the newest embedded model, which has a name of its own."""
@@ -18,7 +19,6 @@ DEFAULT = "default"
 _WEIGHTS = resources.files("twcodec.models") / "weights"
 
 
-_MOST_BYTES = 1 << 30
 DEFAULT_QUALITY = 4.0
 """Where none is asked for."""
 
@@ -123,8 +123,8 @@ def _from_path(name: str) -> tuple[str, bytes]:
     try:
         if path.exists() and not path.is_file() and not path.is_dir():  # a pipe waits for ever, a device never ends
             raise UnreadableError(f"the model file {name} is no regular file")
-        if path.stat().st_size > _MOST_BYTES:
-            raise LimitError(f"the model file {name} has over {_MOST_BYTES >> 20} MiB")
+        if path.stat().st_size > MOST_BYTES:
+            raise LimitError(f"the model file {name} has over {MOST_BYTES >> 20} MiB")
         data = path.read_bytes()
     except OSError as error:
         raise UnreadableError(f"the model file {name} cannot be read: {error.strerror}") from None

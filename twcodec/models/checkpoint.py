@@ -18,9 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from twcodec.errors import LimitError, UnreadableError, UnsupportedError
-
-MOST_BYTES = 1 << 30
-"""Of a checkpoint, packed and unpacked; the largest official one has 120 MB."""
+from twcodec.models.file import MOST_BYTES
 
 _RENAMED = (
     (r"^module\.", ""),  # DataParallel

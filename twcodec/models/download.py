@@ -21,8 +21,9 @@ from urllib.parse import urlsplit
 
 from twcodec import __version__
 from twcodec.errors import LimitError, MissingError, OutputError, UnsupportedError
+from twcodec.models.file import MOST_BYTES
 from twcodec.models.official import Checkpoint
-from twcodec.models.store import MOST_BYTES, make_folder
+from twcodec.models.store import make_folder
 
 Progress = Callable[[int, "int | None"], None]
 """Called with the bytes that are there and those there will be, None if the server does not say."""

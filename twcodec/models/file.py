@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FORMAT = "1"
+MOST_BYTES = 1 << 30
+"""Of a model file, and of a checkpoint that one is made from; the largest official one has 120 MB."""
 DIGEST_BYTES = 16
 MOST_HEADER = 1 << 24
 """Bytes; the largest model's has some 100 kB. As objects a JSON text may take 25 times its length."""

@@ -18,10 +18,7 @@ from typing import Any
 from twcodec.errors import LimitError, OutputError, UnreadableError, UnsupportedError, UsageError
 from twcodec.imaging.files import write_output
 from twcodec.models import official
-from twcodec.models.file import DIGEST_BYTES, FORMAT, MOST_HEADER, digest_of
-
-MOST_BYTES = 1 << 30
-"""Of a model file or a checkpoint."""
+from twcodec.models.file import DIGEST_BYTES, FORMAT, MOST_BYTES, MOST_HEADER, digest_of
 
 _MOST_LETTERS = 150
 """Of a name: file systems take 255 with digest and suffix."""

@@ -24,9 +24,12 @@ def loadable(data: bytes) -> bytes:
     store.header_of(data)  # before torch is imported
     import torch
 
+    from twcodec.codec.runtime import running
     from twcodec.models.model import Model
 
-    Model(data, "", torch.device("cpu"))
+    cpu = torch.device("cpu")
+    with running(cpu, None):
+        Model(data, "", cpu)
     return data
 
 

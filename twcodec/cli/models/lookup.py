@@ -14,6 +14,7 @@ from twcodec.cli.say import shown
 from twcodec.errors import LimitError, UnreadableError, UnsupportedError, UsageError
 from twcodec.imaging.files import PIPE
 from twcodec.models import catalogue, official, store
+from twcodec.models.file import MOST_BYTES
 from twcodec.models.store import Stored
 
 
@@ -84,8 +85,8 @@ def bytes_of(source: str, most: int = -1) -> bytes:
         found = path.stat()
         if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):  # a pipe would be waited for
             raise UnreadableError("this is no regular file")
-        if found.st_size > store.MOST_BYTES:
-            raise LimitError(f"the file has over {store.MOST_BYTES >> 20} MiB")
+        if found.st_size > MOST_BYTES:
+            raise LimitError(f"the file has over {MOST_BYTES >> 20} MiB")
         with path.open("rb") as file:
             return file.read(most)
     except OSError as error:
