@@ -556,6 +556,7 @@ class Model:
         require(metadata["format"] == "1" and known, "the model", UNSUPPORTED)
         self.factorised = self.family in FACTORISED
         self.n, self.m, self.rows = self._sizes()
+        require(self.rows <= 60, "the quality rows", UNSUPPORTED)
         self.medians = self.tensor("medians", "I32", self.n)
         self.thresholds: list[int] = []
         self.y_tables: list[Table] = []
