@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from functools import partial
 
 import numpy as np
 import plain
@@ -83,13 +84,16 @@ Z_TABLES = Tables.pack([table(2.0 + c) for c in range(N)])
 THRESHOLDS = np.floor((LOG_SCALES[1:] + LOG_SCALES[:-1]) / 2 * ONE + 0.5).astype(np.int32)
 
 
+def random_integers(rng, *shape: int, bias=None):
+    """Weight, bias and shift of a layer of this shape, which keeps the size of its inputs."""
+    weight = rng.normal(size=shape) / np.sqrt(np.prod(shape[1:]))
+    return quantise_weights(weight, 0.3 * rng.normal(size=shape[0]) if bias is None else bias)
+
+
 def made(seed: int = 1, rate_weight: float = 0.6) -> TwoStepHyperprior:
     """Log scales around -2 .. 3 and means around -3 .. 3, which depend on z, and in the second step on the first."""
     rng = np.random.default_rng(seed)
-
-    def integers(*shape: int):
-        weight = rng.normal(size=shape) / np.sqrt(np.prod(shape[1:]))
-        return quantise_weights(weight, 0.3 * rng.normal(size=shape[0]))
+    integers = partial(random_integers, rng)
 
     def network(inputs: int, hidden: int) -> list[Layer]:
         weight = rng.normal(size=(2 * M, hidden, 1, 1)) / np.sqrt(hidden)

@@ -1,17 +1,18 @@
 """Serial context in wavefronts: against the serial order in plain integers, alone and side by side."""
 
 import itertools
+from functools import partial
 
 import numpy as np
 import plain
 import pytest
 import torch
-from test_two_step import CPU, THRESHOLDS, Y_TABLES, Z_TABLES, M, N, latents, same
+from test_two_step import CPU, THRESHOLDS, Y_TABLES, Z_TABLES, M, N, latents, random_integers, same
 
 from twcodec.errors import CorruptError
 from twcodec.exact import wavefront
 from twcodec.exact.arithmetic import ONE, SATURATION
-from twcodec.exact.layers import Geometry, Layer, RowLayer, quantise_weights
+from twcodec.exact.layers import Geometry, Layer, RowLayer
 from twcodec.exact.products import FloatProduct, has_byte_products
 from twcodec.exact.symbols import symbols_crc
 from twcodec.exact.wavefront import TAPS, WavefrontHyperprior, wavefronts
@@ -24,11 +25,7 @@ SIZES = [(1, 1), (1, 5), (5, 1), (2, 2), (6, 9), (13, 8)]
 def made(seed: int = 1, rate_weight: float = 0.0) -> WavefrontHyperprior:
     """Log scales and means that depend on z and strongly on what lies around."""
     rng = np.random.default_rng(seed)
-
-    def integers(*shape: int, bias=None):
-        weight = rng.normal(size=shape) / np.sqrt(np.prod(shape[1:]))
-        return quantise_weights(weight, 0.3 * rng.normal(size=shape[0]) if bias is None else bias)
-
+    integers = partial(random_integers, rng)
     last = np.concatenate([rng.uniform(-2, 3, M), rng.uniform(-3, 3, M)])
     return WavefrontHyperprior(
         [Layer(*integers(N, N, 5, 5), UP, True), Layer(*integers(FEATURES, N, 5, 5), UP, True)],
@@ -54,7 +51,7 @@ def entropy():
 def integers_of(layer: RowLayer):
     """Weights, biases and shifts of a layer as lists, from its product with unit vectors."""
     inputs = 12 * M if layer.outputs == SEEN else (FEATURES + SEEN if layer.outputs == 9 else 9)
-    weight = layer._product(layer.planes(torch.eye(inputs))).T.long().tolist()
+    weight = layer._product(layer._product.planes(torch.eye(inputs))).T.long().tolist()
     return weight, layer._bias.long().tolist(), (-torch.log2(layer._scale)).long().tolist()
 
 
@@ -115,7 +112,7 @@ def test_pictures_side_by_side_are_as_alone(entropy):
 def test_float64_and_bytes_give_the_same(monkeypatch):
     y, z = latents(9, 14)
     fast = made().quantise(y, z)
-    monkeypatch.setattr("twcodec.exact.layers.product", FloatProduct)
+    monkeypatch.setattr("twcodec.exact.products.has_byte_products", lambda _device: False)
     slow = made()
     assert isinstance(slow._context._product, FloatProduct)
     assert same(slow.quantise(y, z), fast)

@@ -93,12 +93,11 @@ def _estimated(job: Job, candidate: Candidate) -> Branch:
     return _scored(job, candidate, job.model.family.entropy.estimate(*latents, job.quality), latents)
 
 
-def final(job: Job, branch: Branch) -> Branch:
+def quantised(job: Job, estimated: Branch) -> Branch:
     """The branch with the symbols that are coded, where it was ranked by an estimate of them."""
-    if branch.latents is None:
-        return branch
-    symbols = job.model.family.entropy.quantise(*branch.latents, job.quality)
-    return _scored(job, branch.candidate, symbols)
+    assert estimated.latents is not None
+    symbols = job.model.family.entropy.quantise(*estimated.latents, job.quality)
+    return _scored(job, estimated.candidate, symbols)
 
 
 def _analyse(job: Job, candidate: Candidate) -> tuple[Tensor, Tensor]:
@@ -121,8 +120,12 @@ def _scored(job: Job, candidate: Candidate, symbols: Symbols, latents: tuple[Ten
     shape = (job.samples.shape[0], job.samples.shape[1], job.samples.shape[2])
     x_hat = reconstruct(job.model, symbols.y_hat, job.quality, candidate.draw, shape, job.levels)
     error = distortion.mse(job.samples, x_hat, job.levels)
-    penalty = job.model.lambda_(job.quality) * 255**2 * error
-    if job.settings.metric == "ms-ssim":
-        loss = distortion.ms_ssim_loss(job.samples, x_hat, job.levels)
-        penalty = job.model.lambda_(job.quality) * 255**2 * distortion.MS_SSIM_LAMBDA * loss
-    return Branch(candidate, symbols, bits, error, penalty, latents)
+    return Branch(candidate, symbols, bits, error, _penalty(job, x_hat, error), latents)
+
+
+def _penalty(job: Job, x_hat: Tensor, error: Tensor) -> Tensor:
+    """The distortion in the loss, lambda applied. error: the mean squared one."""
+    weight = job.model.lambda_(job.quality) * 255**2
+    if job.settings.metric == "mse":
+        return weight * error
+    return weight * distortion.MS_SSIM_LAMBDA * distortion.ms_ssim_loss(job.samples, x_hat, job.levels)

@@ -26,12 +26,12 @@ class Scored:
     payload: bytes | None = None
 
 
-def score(branches: list[Branch], model: Model, overhead_bytes: int, pixels: int, exactly: bool = True) -> list[Scored]:
+def score(branches: list[Branch], model: Model, overhead_bytes: int, pixels: int) -> list[Scored]:
     """Losses of all branches: estimated, and exact for those that could win.
 
     overhead_bytes: of the file, beside the coded symbols. pixels: of the picture as it was given, in every branch.
     Branches whose estimates differ by less than the estimate's own error are coded, so that a two-way file is never
-    worse than the one-way file, not even by a byte. exactly: if not, no branch is coded, and the estimates decide.
+    worse than the one-way file, not even by a byte. Branches whose symbols are still to be found are not coded.
     """
     estimates = [(float(b.bits.item()), float(b.penalty.item())) for b in branches]
     margins = [ESTIMATE_ERROR * bits + ESTIMATE_BITS for bits, _ in estimates]
@@ -40,7 +40,7 @@ def score(branches: list[Branch], model: Model, overhead_bytes: int, pixels: int
     scored = []
     for branch, (bits, penalty), margin, loss in zip(branches, estimates, margins, losses, strict=True):
         payload = None
-        if exactly and loss - margin / pixels <= ceiling:
+        if branch.latents is None and loss - margin / pixels <= ceiling:
             payload = model.family.entropy.encode(branch.symbols)
             loss = 8 * (len(payload) + overhead_bytes) / pixels + penalty
         scored.append(Scored(branch, bits, penalty, loss, payload))

@@ -35,11 +35,10 @@ def encode(model: Model, picture: Picture, settings: Settings) -> tuple[bytes, R
     branches = branch.run(job, tried)
     frame = _frame(job, picture, len(tried))
     overhead, pixels = len(frame.to_bytes()), picture.height * picture.width
-    exactly = all(b.latents is None for b in branches)
-    scored = choice.score(branches, model, overhead, pixels, exactly)
+    scored = choice.score(branches, model, overhead, pixels)
     winner = choice.best(scored)
     if scored[winner].payload is None:
-        scored[winner] = choice.score([branch.final(job, branches[winner])], model, overhead, pixels)[0]
+        scored[winner] = choice.score([branch.quantised(job, branches[winner])], model, overhead, pixels)[0]
     if settings.verify:
         _verify(model, scored[winner])
     data = _filled(frame, scored[winner]).to_bytes()

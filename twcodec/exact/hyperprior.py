@@ -118,12 +118,13 @@ class Hyperprior(ABC):
 
     def quantise_all(self, latents: Sequence[tuple[Tensor, Tensor]], quality: float = 1.0) -> list[Symbols]:
         """As `quantise`, of several pictures or branches."""
-        found, lanes = [], []
-        for y, z in latents:
-            found.append(self._z_symbols(z, quality))
-            z_hat, source = self._z_hat(found[-1], quality), self._rounded(y, quality)
-            lanes.append(Lane(z_hat, y.shape[1], y.shape[2], source, quality))
+        found = [self._z_symbols(z, quality) for _, z in latents]
+        lanes = [self._lane(y, z, quality) for (y, _), z in zip(latents, found, strict=True)]
         return [self._symbols(z, quality, w) for z, w in zip(found, self._walk_all(lanes), strict=True)]
+
+    def _lane(self, y: Tensor, z_symbols: Tensor, quality: float) -> Lane:
+        """An encoder's way through y."""
+        return Lane(self._z_hat(z_symbols, quality), y.shape[1], y.shape[2], self._rounded(y, quality), quality)
 
     def estimate(self, y: Tensor, z: Tensor, quality: float = 1.0) -> Symbols:
         """What ranks a branch quickly: symbols that may differ from those that are coded. Here they do not."""
@@ -199,14 +200,18 @@ class Hyperprior(ABC):
         """The table of z's first channel."""
         return 0
 
-    def _z_symbols(self, z: Tensor, _quality: float) -> Tensor:
+    def _z_step(self, _quality: float) -> int:
+        """The distance of neighbouring symbols of z, in units of 1 / ONE."""
+        return ONE
+
+    def _z_symbols(self, z: Tensor, quality: float) -> Tensor:
         """Symbols of z, in float64."""
-        centred = z.double() - self._medians / ONE
+        centred = (z.double() - self._medians / ONE) * (ONE / self._z_step(quality))
         return centred.round_().clamp_(-self.z_limit, self.z_limit).nan_to_num_(0)
 
-    def _z_hat(self, z_symbols: Tensor, _quality: float) -> Tensor:
+    def _z_hat(self, z_symbols: Tensor, quality: float) -> Tensor:
         """z as the decoder has it, from symbols in float64: integers, in units of 1 / ONE."""
-        return z_symbols * ONE + self._medians
+        return z_symbols * self._z_step(quality) + self._medians
 
     def _check_possible(self, payload: bytes, z_shape: tuple[int, ...]) -> None:
         """CorruptError if not even the cheapest z symbols of such a picture fit in the payload."""

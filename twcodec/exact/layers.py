@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from twcodec.errors import UnsupportedError
 from twcodec.exact.arithmetic import EXACT_LIMIT, FRACTION_BITS, SATURATION, leaky_relu, requantise
-from twcodec.exact.products import product
+from twcodec.exact.products import Product, maker, product
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -61,7 +61,30 @@ def _prove_exact(weight: NDArray[np.int16], bias: NDArray[np.int64], shift: NDAr
         raise UnsupportedError("the model's entropy network could exceed 53 bits; it cannot be decoded exactly")
 
 
-class Layer:
+class _Requantised:
+    """What layers do with their sums: add the bias, requantise, and apply a LeakyReLU, if they have one."""
+
+    def __init__(
+        self,
+        weight: NDArray[np.int16],
+        bias: NDArray[np.int64],
+        shift: NDArray[np.int32],
+        activation: bool,
+        device: str | torch.device,
+    ) -> None:
+        """UnsupportedError: the layer could leave the range in which float64 holds every integer."""
+        _prove_exact(weight, bias, shift)
+        self.activation, self.outputs = activation, len(weight)
+        self._bias = torch.from_numpy(bias.astype(np.float64)).to(device)
+        self._scale = torch.from_numpy(np.exp2(-shift.astype(np.float64))).to(device)
+
+    def _finished(self, sums: Tensor) -> Tensor:
+        """sums: (..., O), overwritten."""
+        out = requantise(sums.add_(self._bias), self._scale)
+        return leaky_relu(out) if self.activation else out
+
+
+class Layer(_Requantised):
     """One integer convolution, requantised, with an optional LeakyReLU behind it.
 
     Inputs are gathered for each output position and multiplied by one matrix. A transposed convolution of stride s is
@@ -81,26 +104,24 @@ class Layer:
 
         UnsupportedError: the layer could leave the range in which float64 holds every integer.
         """
-        self.geometry, self.activation = geometry, activation
-        _prove_exact(weight, bias, shift)
-        self._phases = [_Phase(weight, *found, device) for found in _phases(geometry)]
-        self._bias = torch.from_numpy(bias.astype(np.float64)).to(device)
-        self._scale = torch.from_numpy(np.exp2(-shift.astype(np.float64))).to(device)
+        super().__init__(weight, bias, shift, activation, device)
+        self.geometry = geometry
+        make = maker(weight.reshape(len(weight), -1), device)
+        self._phases = [_Phase(weight, *found, make) for found in _phases(geometry)]
 
     def __call__(self, a: Tensor) -> Tensor:
         """a: (I, H, W) integers in float64. Returns (O, H', W'), in memory channels last."""
         rows, columns = self._size(a.shape[1]), self._size(a.shape[2])
-        a = a.permute(1, 2, 0)
+        planes = self._phases[0].planes(a.permute(1, 2, 0))
         if len(self._phases) == 1:
-            out = self._phases[0](a, rows, columns, self.geometry.stride)
+            out = self._phases[0](planes, rows, columns, self.geometry.stride)
         else:
             step = self.geometry.stride
-            out = a.new_empty(rows, columns, len(self._bias))
+            out = a.new_empty(rows, columns, self.outputs)
             for phase in self._phases:
                 part = out[phase.row :: step, phase.column :: step]
-                part.copy_(phase(a, part.shape[0], part.shape[1], 1))
-        out = requantise(out.add_(self._bias), self._scale).permute(2, 0, 1)
-        return leaky_relu(out) if self.activation else out
+                part.copy_(phase(planes, part.shape[0], part.shape[1], 1))
+        return self._finished(out).permute(2, 0, 1)
 
     def _size(self, n: int) -> int:
         g = self.geometry
@@ -118,17 +139,20 @@ class _Phase:
         row: int,
         column: int,
         taps: list[tuple[int, int, int, int]],
-        device: str | torch.device,
+        make: Callable[[NDArray[np.int16]], Product],
     ) -> None:
         """taps: row and column of the kernel, and how far from the output's place the input is that they meet."""
         self.row, self.column = row, column
         self._places = [(dy, dx) for _, _, dy, dx in taps]
         used = [weight[:, :, u, v] for u, v, _, _ in taps]  # each (O, I)
-        self._product = product(np.stack(used, axis=1).reshape(len(weight), -1), device)
+        self._product = make(np.stack(used, axis=1).reshape(len(weight), -1))
 
-    def __call__(self, a: Tensor, rows: int, columns: int, stride: int) -> Tensor:
-        """a: (H, W, I). Returns sums (rows, columns, O)."""
-        planes = self._product.planes(a)
+    def planes(self, a: Tensor) -> Tensor:
+        """Inputs (H, W, I) as every phase of the layer takes them: (P, H, W, I)."""
+        return self._product.planes(a)
+
+    def __call__(self, planes: Tensor, rows: int, columns: int, stride: int) -> Tensor:
+        """planes: (P, H, W, I). Returns sums (rows, columns, O)."""
         if self._places == [(0, 0)] and stride == 1:
             return self._product(planes.reshape(len(planes), rows * columns, -1)).view(rows, columns, -1)
         window = _Window(planes, self._places, rows, columns, stride)
@@ -182,7 +206,7 @@ def _meeting(g: Geometry, phase: int) -> list[tuple[int, int]]:
     return [(u, d // g.stride) for u, d in distance.items() if d % g.stride == 0]
 
 
-class RowLayer:
+class RowLayer(_Requantised):
     """One integer product on rows, requantised, with an optional LeakyReLU behind it: positions in rows, not columns.
 
     A 1x1 convolution, or one with a larger kernel of which the caller has gathered the inputs.
@@ -197,27 +221,15 @@ class RowLayer:
         device: str | torch.device = "cpu",
     ) -> None:
         """weight: (O, ...), inputs in the order of the rows; bias, shift: (O,). UnsupportedError: as `Layer`."""
-        self.activation, self.outputs = activation, len(weight)
-        _prove_exact(weight, bias, shift)
+        super().__init__(weight, bias, shift, activation, device)
         self._product = product(weight.reshape(len(weight), -1), device)
-        self._bias = torch.from_numpy(bias.astype(np.float64)).to(device)
-        self._scale = torch.from_numpy(np.exp2(-shift.astype(np.float64))).to(device)
 
     def __call__(self, a: Tensor) -> Tensor:
         """a: (n, I) integers in any float type. Returns (n, O) in float64."""
-        return self.of_planes(self.planes(a))
-
-    def planes(self, a: Tensor) -> Tensor:
-        """Inputs of any shape (...) as `of_planes` takes them, (P, ...), to be gathered in between."""
-        return self._product.planes(a)
-
-    def of_planes(self, planes: Tensor) -> Tensor:
-        """planes: (P, n, I). Returns (n, O)."""
-        out = requantise(self._product(planes).add_(self._bias), self._scale)
-        return leaky_relu(out) if self.activation else out
+        return self._finished(self._product(self._product.planes(a)))
 
 
-class DepthwiseLayer:
+class DepthwiseLayer(_Requantised):
     """One integer convolution of each channel with a kernel of its own, stride 1, zero padding, requantised."""
 
     def __init__(
@@ -228,17 +240,15 @@ class DepthwiseLayer:
         device: str | torch.device = "cpu",
     ) -> None:
         """weight: (C, 1, k, k), k odd; bias, shift: (C,). UnsupportedError: as `Layer`."""
-        _prove_exact(weight, bias, shift)
+        super().__init__(weight, bias, shift, False, device)
         self._kernel = torch.from_numpy(weight[:, 0].astype(np.float64)).to(device)
-        self._bias = torch.from_numpy(bias.astype(np.float64)).to(device)[:, None, None]
-        self._scale = torch.from_numpy(np.exp2(-shift.astype(np.float64))).to(device)[:, None, None]
 
     def __call__(self, a: Tensor) -> Tensor:
         """a: (C, H, W) integers in float64. Returns (C, H, W)."""
         side, (height, width) = self._kernel.shape[-1], a.shape[1:]
         padded = functional.pad(a, [side // 2] * 4)
-        acc = self._bias.expand_as(a).clone()
+        acc = torch.zeros_like(a)
         for u in range(side):
             for v in range(side):
                 acc.addcmul_(padded[:, u : u + height, v : v + width], self._kernel[:, u, v, None, None])
-        return requantise(acc, self._scale)
+        return self._finished(acc.permute(1, 2, 0)).permute(2, 0, 1)

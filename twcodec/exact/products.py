@@ -8,6 +8,8 @@ bits, take a fraction of the time. Both give the same integers; which one runs i
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -33,9 +35,14 @@ class Product(Protocol):
 
 def product(weight: NDArray[np.int16], device: str | torch.device) -> Product:
     """The fastest product on this device. weight: (O, K)."""
+    return maker(weight, device)(weight)
+
+
+def maker(weight: NDArray[np.int16], device: str | torch.device) -> Callable[[NDArray[np.int16]], Product]:
+    """What makes the fastest product of weight: (O, K), or of some of its columns: all then work on the same planes."""
     if has_byte_products(torch.device(device)) and ByteProduct.covers(weight):
-        return ByteProduct(weight)
-    return FloatProduct(weight, device)
+        return ByteProduct
+    return partial(FloatProduct, device=device)
 
 
 class FloatProduct:
@@ -90,7 +97,7 @@ class ByteProduct:
 
     def _sums(self, planes: Tensor) -> Tensor:
         count, n, inputs = planes.shape
-        sums = torch._int_mm(_packed(planes).view(count * n, inputs), self._matrix)
+        sums = torch._int_mm(planes.reshape(count * n, inputs).contiguous(), self._matrix)
         low, high = torch.split(sums if self._narrow else sums.double(), self._outputs, 1)
         by_plane = torch.add(low, high, alpha=256).double().view(count, n, -1)
         total = by_plane[-1]

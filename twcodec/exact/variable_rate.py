@@ -97,12 +97,8 @@ class VariableRateHyperprior(ScaleHyperprior):
     def _z_first(self, quality: float) -> int:
         return 0 if self._z_steps is None else self._z_row(quality) * len(self._medians)
 
-    def _z_symbols(self, z: Tensor, quality: float) -> Tensor:
-        centred = (z.double() - self._medians / ONE) * (ONE / self._z_step(quality))
-        return centred.round_().clamp_(-self.z_limit, self.z_limit).nan_to_num_(0)
-
     def _z_hat(self, z_symbols: Tensor, quality: float) -> Tensor:
-        return saturate(z_symbols * self._z_step(quality) + self._medians)
+        return saturate(super()._z_hat(z_symbols, quality))
 
 
 _UNIT = 2.0**-GAIN_BITS

@@ -89,13 +89,12 @@ class WavefrontHyperprior(Hyperprior):
     def estimate(self, y: Tensor, z: Tensor, quality: float = 1.0) -> Symbols:
         """Symbols as if the context were round(y), which no decoder knows: one masked convolution over all of y."""
         z_symbols = self._z_symbols(z, quality)
-        height, width = y.shape[1:]
-        lane = Lane(self._z_hat(z_symbols, quality), height, width, self._rounded(y, quality), quality)
+        lane = self._lane(y, z_symbols, quality)
         features = self._features([lane])
-        canvas = _Canvas([(height, width)], self._channels, features.device)
+        canvas = _Canvas([(lane.height, lane.width)], self._channels, features.device)
         canvas.fill(saturate(y.float().round().mul_(ONE)).nan_to_num_(0))
         found = _Found(len(features), self._channels, features.device)
-        for rows in torch.split(torch.arange(height * width, device=features.device), _PART):
+        for rows in torch.split(torch.arange(len(features), device=features.device), _PART):
             levels, means = self._parameters(features[rows], canvas.known[canvas.taps[rows]])
             symbols = lane.source.at(levels, means, rows)
             found.put(rows, levels, symbols, symbols + means)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -31,9 +31,14 @@ class Entry:
     file: str
     digest: bytes
 
+    @property
+    def path(self) -> Path:
+        """Where it lies."""
+        return Path(str(_WEIGHTS / self.file))
+
     def read(self) -> bytes:
         """The model file."""
-        return (_WEIGHTS / self.file).read_bytes()
+        return self.path.read_bytes()
 
 
 def _load() -> tuple[str, tuple[Entry, ...]]:
@@ -59,8 +64,14 @@ def names() -> list[str]:
 
 def name_of(digest: bytes) -> str | None:
     """The name of the model with this digest, if it is embedded or in the store."""
-    found = _by_digest(digest)
+    found = next(_copies(digest), None)
     return found.name if found else None
+
+
+def embedded(name: str) -> Entry | None:
+    """The embedded model of this name; "default" is the newest."""
+    wanted = _DEFAULT_IS if name == DEFAULT else name
+    return next((entry for entry in EMBEDDED if entry.name == wanted), None)
 
 
 def read(name: str, quality: float | None = None, digest: bytes | None = None) -> tuple[str, bytes]:
@@ -72,15 +83,11 @@ def read(name: str, quality: float | None = None, digest: bytes | None = None) -
     UnreadableError: the file cannot be read.
     """
     one_of_many = name in official.ARCHITECTURES  # and no other one would do
-    if digest and (one_of_many or (name == DEFAULT and _by_digest(digest))):
+    if digest and (one_of_many or (name == DEFAULT and name_of(digest))):
         return read_by_digest(digest)
-    wanted = _DEFAULT_IS if name == DEFAULT else name
-    for entry in EMBEDDED:
-        if entry.name == wanted:
-            return entry.name, entry.read()
     if not name:
         raise UsageError("an empty model name was given")
-    found = None if _is_path(name) else _stored(name, quality)
+    found = embedded(name) or (None if _is_path(name) else _stored(name, quality))
     return _contents(found) if found else _from_path(name)
 
 
@@ -100,8 +107,9 @@ def _stored(name: str, quality: float | None) -> store.Stored | None:
     if official.is_variable(name):
         raise UnsupportedError(f"the model {name} is not at hand; get it with: twc models pull {name}")
     chosen = DEFAULT_QUALITY if quality is None else quality
-    if chosen not in range(1, 9):  # NaN neither
-        raise UsageError(f"{name} has whole qualities only, 1 to 8, one model each; {chosen:g} is none")
+    if chosen not in range(1, official.HIGHEST + 1):  # NaN neither
+        highest = official.HIGHEST
+        raise UsageError(f"{name} has whole qualities only, 1 to {highest}, one model each; {chosen:g} is none")
     found = store.find(official.name_of(name, int(chosen)))
     if not found:
         pull, own = f"twc models pull {name} -q {chosen:g}", f"twc models import FILE --arch {name} -q {chosen:g}"
@@ -136,15 +144,14 @@ def _from_path(name: str) -> tuple[str, bytes]:
 
 def read_by_digest(digest: bytes) -> tuple[str, bytes]:
     """The model that a file names by its digest. UnsupportedError: it is neither embedded nor in the store."""
-    copies: list[Entry | store.Stored] = [
-        *(entry for entry in EMBEDDED if entry.digest == digest),
-        *store.copies(digest),
-    ]
-    for copy in copies[:-1]:
-        with contextlib.suppress(TwcError):  # damaged; another may be sound
+    damaged: TwcError | None = None
+    for copy in _copies(digest):
+        try:
             return _contents(copy)
-    if copies:
-        return _contents(copies[-1])
+        except TwcError as error:  # another may be sound
+            damaged = error
+    if damaged:
+        raise damaged
     known = ", ".join(f"{entry.name} ({entry.digest.hex()})" for entry in EMBEDDED)
     raise UnsupportedError(
         f"needs the model with digest {digest.hex()}; at hand: {known} and what twc models list shows; "
@@ -152,6 +159,7 @@ def read_by_digest(digest: bytes) -> tuple[str, bytes]:
     )
 
 
-def _by_digest(digest: bytes) -> Entry | store.Stored | None:
-    embedded = (entry for entry in EMBEDDED if entry.digest == digest)
-    return next(embedded, None) or next(iter(store.copies(digest)), None)
+def _copies(digest: bytes) -> Iterator[Entry | store.Stored]:
+    """Where the model with this digest is at hand. The store is not looked into before an embedded one was refused."""
+    yield from (entry for entry in EMBEDDED if entry.digest == digest)
+    yield from store.copies(digest)

@@ -19,8 +19,7 @@ import torch
 from twcodec.errors import UnsupportedError, UsageError
 from twcodec.exact.arithmetic import ONE
 from twcodec.exact.variable_rate import GAIN_BITS, GAIN_LIMIT, Z_STEP_LIMIT
-from twcodec.exact.wavefront import TAPS
-from twcodec.models import architectures, mean_scale, official, residual_dct
+from twcodec.models import architectures, mean_scale, official, residual_dct, serial
 from twcodec.models import file as model_file
 from twcodec.models.architectures import Architecture
 from twcodec.models.checkpoint import Bottleneck, Checkpoint, read_checkpoint
@@ -60,9 +59,9 @@ def convert_checkpoint(
     """
     if architecture not in architectures.ARCHITECTURES:
         raise UsageError(f"unknown architecture {architecture!r}; there are: {', '.join(ARCHITECTURES)}")
-    if metric not in official.METRICS or (quality is not None and not 1 <= quality <= len(LAMBDAS)):
-        raise UsageError(f"quality is 1 to {len(LAMBDAS)}, metric one of {', '.join(official.METRICS)}")
-    if lmbda is not None and not 0 < lmbda < 1e6:
+    if metric not in official.METRICS or (quality is not None and not 1 <= quality <= official.HIGHEST):
+        raise UsageError(f"quality is 1 to {official.HIGHEST}, metric one of {', '.join(official.METRICS)}")
+    if lmbda is not None and not 0 < lmbda < model_file.MOST_LAMBDA:
         raise UsageError(f"the lambda {lmbda:g} is out of range")
     built = architectures.ARCHITECTURES[architecture]
     if built.variable and (quality is not None or lmbda is not None):
@@ -125,15 +124,15 @@ def _weights(
 
 
 def _context(checkpoint: Checkpoint, m: int) -> Tensors:
-    """Masked context (2 M, M, 12), tap by tap in a row of inputs, and entropy parameters of M 4, 10/3, 8/3, 2."""
-    weight, bias = _weights(checkpoint, "context_prediction", (2 * m, m, 5, 5), 2 * m)
-    seen = np.stack([weight[:, :, 2 + dy, 2 + dx] for dy, dx in TAPS], axis=1)  # (2 M, 12, M)
-    out = quantised("context", seen, bias)
+    """Masked context of 2 M channels, and entropy parameters of M 4, 10/3, 8/3, 2."""
     widths = [m * 12 // 3, m * 10 // 3, m * 8 // 3, m * 6 // 3]
-    for i, (inputs, outputs) in enumerate(itertools.pairwise(widths)):
-        weight, bias = _weights(checkpoint, f"entropy_parameters.{2 * i}", (outputs, inputs, 1, 1), outputs)
-        out.update(quantised(f"entropy_parameters.{i}", weight[:, :, 0, 0], bias))
-    return out
+    return serial.to_tensors(
+        _weights(checkpoint, "context_prediction", (2 * m, m, 5, 5), 2 * m),
+        (
+            _weights(checkpoint, f"entropy_parameters.{2 * i}", (outputs, inputs, 1, 1), outputs)
+            for i, (inputs, outputs) in enumerate(itertools.pairwise(widths))
+        ),
+    )
 
 
 def _bottleneck(bottleneck: Bottleneck, steps: Sequence[int] = (ONE,)) -> Tensors:

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FORMAT = "1"
+MOST_LAMBDA = 1e6
+"""Lambdas are numbers over 0 and under this."""
+
 MOST_BYTES = 1 << 30
 """Of a model file, and of a checkpoint that one is made from; the largest official one has 120 MB."""
 DIGEST_BYTES = 16

@@ -10,6 +10,7 @@ import torch
 
 from twcodec.errors import MissingError, UnsupportedError, UsageError
 from twcodec.exact import known_answer
+from twcodec.exact.variable_rate import QUALITY_STEPS
 from twcodec.models import catalogue, lapped_dct, residual_dct
 from twcodec.models import file as model_file
 from twcodec.models.architectures import ARCHITECTURES
@@ -35,7 +36,6 @@ class Family(Protocol):
     def g_s(self, y_hat: Tensor, quality: float) -> Tensor: ...  # noqa: D102
 
 
-_LAMBDA_LIMIT = 1e6
 MOST_QUALITY = 60
 
 FAMILIES: dict[str, Callable[[model_file.ModelFile, torch.device], Family]] = {
@@ -79,7 +79,7 @@ class Model:
         if not low <= quality <= high:
             has = f"{low:g} to {high:g}" if low < high else f"{low:g} only"
             raise UsageError(f"quality {quality:g} is out of range; the model {self.name} has {has}")
-        return round(quality * 1000) / 1000
+        return _in_thousandths(quality)
 
     def lambda_(self, quality: float) -> float:
         """The trade-off the model was trained with: loss = bits a pixel + lambda 255^2 MSE, MSE of values in 0 .. 1."""
@@ -114,16 +114,20 @@ def _check_arithmetic(device: torch.device) -> None:
         raise MissingError(f"the device {device} does not compute the exact arithmetic right; use --device cpu")
 
 
+def _in_thousandths(quality: float) -> float:
+    return round(quality * QUALITY_STEPS) / QUALITY_STEPS
+
+
 def _quality(found: object) -> float:
     """The quality of a model that has one only."""
     in_range = isinstance(found, (int, float)) and not isinstance(found, bool) and 1 <= found <= MOST_QUALITY
-    if not in_range or round(float(found) * 1000) / 1000 != found:  # type: ignore[arg-type]
+    if not in_range or _in_thousandths(float(found)) != found:  # type: ignore[arg-type]
         raise UnsupportedError(f"the model file's quality is no number of thousandths from 1 to {MOST_QUALITY}")
     return float(found)
 
 
 def _lambdas(found: object, rows: int) -> list[float]:
     values = found if isinstance(found, list) else []
-    if len(values) != rows or not all(type(v) in (int, float) and 0 < v < _LAMBDA_LIMIT for v in values):
+    if len(values) != rows or not all(type(v) in (int, float) and 0 < v < model_file.MOST_LAMBDA for v in values):
         raise UnsupportedError("the model file's lambdas do not match its quality rows")
     return [float(v) for v in values]

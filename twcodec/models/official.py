@@ -18,6 +18,9 @@ LAMBDAS = {
 }
 """By metric, of quality 1, 2, ...; the same for every architecture."""
 
+HIGHEST = len(LAMBDAS["mse"])
+"""The highest quality; the lowest is 1."""
+
 ARCHITECTURES = (
     "bmshj2018-factorized",
     "bmshj2018-factorized-relu",
@@ -127,7 +130,7 @@ def qualities(architecture: str, metric: str = "mse") -> tuple[int, ...]:
 
 def option_for(name: str) -> str:
     """How `twc encode` is told to use the stored model `name`: "--model mbt2018 -q 4", or "--model NAME"."""
-    found = re.fullmatch(r"(.+)-([1-8])", name)
+    found = re.fullmatch(rf"(.+)-([1-{HIGHEST}])", name)
     if found and found[1] in ARCHITECTURES and not is_variable(found[1]):
         return f"--model {found[1]} -q {found[2]}"
     return f"--model {name}"

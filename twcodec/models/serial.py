@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from twcodec.errors import UnsupportedError
 from twcodec.exact.hyperprior import REACH
 from twcodec.exact.wavefront import TAPS, WavefrontHyperprior
-from twcodec.models.integer_layers import IntegerLayers
+from twcodec.models.integer_layers import IntegerLayers, quantised
 from twcodec.models.mean_scale import shared_parts
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     import torch
+    from numpy.typing import NDArray
 
     from twcodec.exact.hyperprior import Network
     from twcodec.models.file import ModelFile
 
+    Layer = tuple[NDArray[np.float64], NDArray[np.float64]]
 MOST_LAYERS = 8
 
 
@@ -46,6 +50,19 @@ def from_file(
         layers.rows(name, (widths[i + 1], widths[i]), leaky=i + 1 < len(names)) for i, name in enumerate(names)
     ]
     return WavefrontHyperprior(h_s, context, parameters, *shared_parts(file, n, device), reach=reach)
+
+
+def to_tensors(context: Layer, parameters: Iterable[Layer]) -> dict[str, NDArray[Any]]:
+    """The tensors of a model file from weights and biases in floating point.
+
+    context: (C, M, 5, 5), of which only `TAPS` are used. parameters: the 1x1 layers in order, (O, I, 1, 1).
+    """
+    weight, bias = context
+    seen = np.stack([weight[:, :, 2 + dy, 2 + dx] for dy, dx in TAPS], axis=1)  # (C, 12, M)
+    out = quantised("context", seen, bias)
+    for i, (weight, bias) in enumerate(parameters):
+        out.update(quantised(f"entropy_parameters.{i}", weight[:, :, 0, 0], bias))
+    return out
 
 
 def _count(file: ModelFile) -> int:

@@ -10,11 +10,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
-from twcodec.exact.wavefront import TAPS
-from twcodec.models import catalogue
+from twcodec.models import catalogue, serial
 from twcodec.models import file as model_file
 from twcodec.models.integer_layers import quantised
 from twcodec.models.lapped_dct import SERIAL_NAME
@@ -23,6 +21,7 @@ from twcodec.models.mean_scale import tensors_of
 from twcodec.models.scale_mixture import ScaleMixture
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
 
@@ -37,12 +36,11 @@ def convert(state: dict[str, Any]) -> bytes:
     density.load_state_dict({part: state[f"density.{part}"] for part in ("weight", "width")})
     tensors: dict[str, NDArray[Any]] = {**tensors_of("y", density_tables(density)), "thresholds": thresholds()}
     for name in ("h_s.0", "h_s.1"):
-        tensors.update(quantised(name, _of(state, name).swapaxes(0, 1), _of(state, name, "bias")))
-    context = np.stack([_of(state, "context")[:, :, 2 + dy, 2 + dx] for dy, dx in TAPS], axis=1)  # (C, 12, M)
-    tensors.update(quantised("context", context, _of(state, "context", "bias")))
-    for i in range(sum(name.startswith("entropy_parameters") for name in state) // 2):
-        name = f"entropy_parameters.{i}"
-        tensors.update(quantised(name, _of(state, name)[:, :, 0, 0], _of(state, name, "bias")))
+        weight, bias = _layer(state, name)
+        tensors.update(quantised(name, weight.swapaxes(0, 1), bias))
+    count = sum(name.startswith("entropy_parameters") for name in state) // 2
+    parameters = [_layer(state, f"entropy_parameters.{i}") for i in range(count)]
+    tensors.update(serial.to_tensors(_layer(state, "context"), parameters))
     metadata = {
         "family": SERIAL_NAME,
         "base": base.digest.hex(),
@@ -53,9 +51,8 @@ def convert(state: dict[str, Any]) -> bytes:
     return model_file.build(tensors, metadata)
 
 
-def _of(state: dict[str, Any], name: str, part: str = "weight") -> NDArray[np.float64]:
-    found: NDArray[np.float64] = state[f"{name}.{part}"].double().numpy()
-    return found
+def _layer(state: dict[str, Any], name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    return state[f"{name}.weight"].double().numpy(), state[f"{name}.bias"].double().numpy()
 
 
 if __name__ == "__main__":

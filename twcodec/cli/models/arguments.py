@@ -17,7 +17,7 @@ metric = click.option("--metric", type=click.Choice(official.METRICS), help="Tra
 
 def quality(text: str) -> Decorator:
     """-q, with this help."""
-    return click.option("-q", "--quality", type=click.IntRange(1, 8), help=text)
+    return click.option("-q", "--quality", type=click.IntRange(1, official.HIGHEST), help=text)
 
 
 ARCHITECTURES = ", ".join(official.ARCHITECTURES)

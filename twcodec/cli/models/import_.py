@@ -15,8 +15,7 @@ from twcodec.cli.say import say, shown
 from twcodec.errors import UsageError
 from twcodec.imaging.files import check_output
 from twcodec.models import official, store
-
-_MOST_LAMBDA = 1e6
+from twcodec.models.file import MOST_LAMBDA
 
 
 @click.command("import")
@@ -104,7 +103,7 @@ def _kind(header: store.Header) -> str | None:
     return official.name_of(header.family, quality, "mse" if metric is None else str(metric))
 
 
-_KEPT = re.compile(rf"({'|'.join(official.ARCHITECTURES)})(-[1-8])?(-ms-ssim)?")
+_KEPT = re.compile(rf"({'|'.join(official.ARCHITECTURES)})(-[1-{official.HIGHEST}])?(-ms-ssim)?")
 
 
 def _check_name(name: str | None, kind: str | None) -> str:
@@ -132,5 +131,5 @@ def _check_checkpoint(
         raise UsageError(f"-q or --lambda is needed: which trade-off this {architecture} was trained for")
     if lmbda is not None and metric != "mse":
         raise UsageError("--lambda is a trade-off of MSE; that of a model trained for MS-SSIM follows from -q")
-    if lmbda is not None and not 0 < lmbda < _MOST_LAMBDA:
-        raise UsageError(f"--lambda {lmbda} is no trade-off; it is a number over 0 and under {_MOST_LAMBDA:g}")
+    if lmbda is not None and not 0 < lmbda < MOST_LAMBDA:
+        raise UsageError(f"--lambda {lmbda} is no trade-off; it is a number over 0 and under {MOST_LAMBDA:g}")

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from twcodec.cli.models.arguments import as_json
-from twcodec.cli.models.lookup import embedded_path, mebibytes
+from twcodec.cli.models.lookup import mebibytes
 from twcodec.cli.say import as_text, shown, tell
 from twcodec.models import catalogue, official, store
 
@@ -36,7 +36,7 @@ def command(as_json: bool) -> None:
 def _embedded() -> list[dict[str, Any]]:
     default = catalogue.default_name()
     return [
-        {"name": e.name, "digest": e.digest.hex(), "bytes": _size(embedded_path(e)), "default": e.name == default}
+        {"name": e.name, "digest": e.digest.hex(), "bytes": _size(e.path), "default": e.name == default}
         for e in catalogue.EMBEDDED
     ]
 

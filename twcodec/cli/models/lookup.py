@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import os
 import stat
-from importlib import resources
 from pathlib import Path
 from typing import NoReturn
 
@@ -20,9 +19,9 @@ from twcodec.models.store import Stored
 
 def read_model(name: str, quality: int | None) -> tuple[str, str, Path, bytes]:
     """Kind, name, path and bytes of an embedded or stored model, or of a file. UnsupportedError, UnreadableError."""
-    entry = embedded(name)
+    entry = catalogue.embedded(name)
     if entry is not None:
-        return "embedded", entry.name, embedded_path(entry), entry.read()
+        return "embedded", entry.name, entry.path, entry.read()
     found = stored(name, quality)
     if found is not None:
         return "stored", found.name, found.path, store.read(found)
@@ -30,17 +29,6 @@ def read_model(name: str, quality: int | None) -> tuple[str, str, Path, bytes]:
         refuse(name, quality)
     with options.about(name):
         return "file", Path(name).stem, Path(name), bytes_of(name)
-
-
-def embedded(name: str) -> catalogue.Entry | None:
-    """An embedded model by its name, or the default."""
-    wanted = catalogue.default_name() if name == catalogue.DEFAULT else name
-    return next((entry for entry in catalogue.EMBEDDED if entry.name == wanted), None)
-
-
-def embedded_path(entry: catalogue.Entry) -> Path:
-    """Where an embedded model lies."""
-    return Path(str(resources.files("twcodec.models") / "weights" / entry.file))
 
 
 def stored(name: str, quality: int | None) -> Stored | None:

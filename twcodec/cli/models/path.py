@@ -8,7 +8,7 @@ from twcodec.cli.models import lookup
 from twcodec.cli.models.arguments import quality
 from twcodec.cli.say import tell
 from twcodec.errors import UsageError
-from twcodec.models import store
+from twcodec.models import catalogue, store
 
 
 @click.command("path")
@@ -26,9 +26,9 @@ def command(name: str | None, quality: int | None) -> None:
             raise UsageError("-q needs the name of an architecture beside it")
         tell(str(store.folder()))
         return
-    entry = lookup.embedded(name)
+    entry = catalogue.embedded(name)
     if entry is not None:
-        tell(str(lookup.embedded_path(entry)))
+        tell(str(entry.path))
     elif found := lookup.stored(name, quality):
         tell(str(found.path))
     else:
