@@ -268,6 +268,16 @@ def test_what_is_no_checkpoint_is_refused(tmp_path):
         convert_checkpoint(tmp_path, "mbt2018-mean")
 
 
+@pytest.mark.parametrize("name", TRAINED)
+def test_a_truncated_checkpoint_is_one_wherever_it_ends(name, tmp_path):
+    """torch takes some for the older format, and asks the disk for what cannot be."""
+    whole, broken = (CHECKPOINTS / f"{name}.pth.tar").read_bytes(), tmp_path / "broken.pth.tar"
+    for cut in (*range(0, len(whole), len(whole) // 40), 60000, len(whole) - 1):
+        broken.write_bytes(whole[:cut])
+        with pytest.raises(UnsupportedError, match="no checkpoint"):
+            convert_checkpoint(broken, name)
+
+
 class Hostile:
     """Pickles as a call."""
 

@@ -5,6 +5,7 @@ Only the making of a model file comes here, never decoding.
 
 from __future__ import annotations
 
+import io
 import os
 import pickle
 import re
@@ -60,8 +61,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
             raise UnsupportedError(f"no checkpoint: two of its tensors are {_some([name])}")
         if not _IGNORED.search(name):
             state[name] = value.detach()
-    if sum(4 * value.numel() for value in state.values()) > MOST_BYTES:  # a tensor may repeat one number for ever
-        raise LimitError(f"the checkpoint has over {MOST_BYTES >> 20} MiB")
+    _check_size(sum(4 * value.numel() for value in state.values()))  # a tensor may repeat one number for ever
     return {name: value.float() for name, value in state.items()}
 
 
@@ -75,19 +75,32 @@ def _load(path: str | Path) -> Any:
     try:
         if not Path(path).is_file():
             raise UnreadableError("this is no file" if os.path.exists(path) else "there is no such file")  # noqa: PTH110
-        sizes = [Path(path).stat().st_size]
-        if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as packed:
-                sizes.append(sum(member.file_size for member in packed.infolist()))
-        if max(sizes) > MOST_BYTES:
-            raise LimitError(f"the checkpoint has over {MOST_BYTES >> 20} MiB")
-        return torch.load(path, map_location="cpu", weights_only=True)
+        _check_size(Path(path).stat().st_size)
+        data = io.BytesIO(Path(path).read_bytes())
     except OSError as error:
         raise UnreadableError(f"cannot be read: {error.strerror or error}") from None
+    try:  # on what is in memory, so that no error is the disk's
+        if zipfile.is_zipfile(data):
+            with zipfile.ZipFile(data) as packed:
+                _check_size(sum(member.file_size for member in packed.infolist()))
+        data.seek(0)
+        return torch.load(data, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise UnsupportedError("no checkpoint, or one that holds more than tensors; nothing in it was run") from None
-    except (RuntimeError, EOFError, ValueError, KeyError, TypeError, AttributeError, IndexError, zipfile.BadZipFile):
+    except _DAMAGED:
         raise UnsupportedError("no checkpoint, or a truncated or damaged one") from None
+
+
+_DAMAGED = (
+    *(OSError, RuntimeError, EOFError, ValueError, KeyError, TypeError, AttributeError, IndexError),
+    *(zipfile.BadZipFile, OverflowError, AssertionError, ImportError),
+)
+"""What torch and zipfile raise on bytes that are no checkpoint."""
+
+
+def _check_size(count: int) -> None:
+    if count > MOST_BYTES:
+        raise LimitError(f"the checkpoint has over {MOST_BYTES >> 20} MiB")
 
 
 class Checkpoint:
