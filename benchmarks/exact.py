@@ -3,9 +3,9 @@
     python benchmarks/exact.py [MODEL]
 
 Every picture is coded at -q 1, 4 and 7 and its symbols are decoded with 1 and 2 threads, oneDNN on and off, and tiles
-of another size, each in every combination; z, y, table indices and y_hat must be those of the encoder. Without oneDNN
-integer layers run in float64 instead of bytes. Writes benchmarks/results/exact.json, or exact-MODEL.json where a model
-is given.
+and bands of another size, each in every combination; z, y, table indices and y_hat must be those of the encoder.
+Without oneDNN integer layers run in float64 instead of bytes. Writes benchmarks/results/exact.json, or
+exact-MODEL.json where a model is given.
 """
 
 from __future__ import annotations
@@ -23,10 +23,13 @@ from kodak import HERE, pictures
 import twcodec
 from twcodec.codec.codec import read
 from twcodec.codec.settings import Settings
-from twcodec.exact import hyperprior, two_step
+from twcodec.exact import hyperprior, walk
 from twcodec.exact.layers import bound
 from twcodec.models import catalogue
 from twcodec.models import file as model_file
+
+TILES = ((5, 100), (hyperprior.TILE, walk._POSITIONS))
+"""Positions of z a side of a tile, and positions of y in a band."""
 
 
 def bounds(data: bytes) -> dict[str, float]:
@@ -47,12 +50,12 @@ def main() -> None:
         with mock.patch.object(hyperprior.Hyperprior, "quantise", lambda *a: kept.append(original(*a)) or kept[-1]):
             file, _ = codec.encode_picture(read(path), Settings(quality, transform="never"))
         encoded = kept.pop()
-        for threads, onednn, tile in itertools.product((1, 2), (True, False), (5, 32)):
+        for threads, onednn, (tile, positions) in itertools.product((1, 2), (True, False), TILES):
             torch.set_num_threads(threads)
             with (
                 torch.backends.mkldnn.flags(enabled=onednn),
                 mock.patch.object(hyperprior, "TILE", tile),
-                mock.patch.object(two_step, "TILE", tile),
+                mock.patch.object(walk, "_POSITIONS", positions),
             ):
                 found = (codec if onednn else without).decode_symbols(file)
             parts = ("z", "y", "levels", "y_hat")

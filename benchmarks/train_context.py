@@ -31,10 +31,11 @@ from torch.nn import functional
 
 from twcodec.exact.arithmetic import ONE
 from twcodec.exact.cost import Cost
-from twcodec.exact.hyperprior import Z_LIMIT, Lane
+from twcodec.exact.hyperprior import Z_LIMIT
 from twcodec.exact.rounding import SYMBOLS, Rounding, lean, offsets
 from twcodec.exact.symbols import Rounded, Symbols
 from twcodec.exact.tables import Tables
+from twcodec.exact.walk import Lane
 from twcodec.models import catalogue
 from twcodec.models import file as model_file
 from twcodec.models.lapped_dct_convert import LEVELS, density_tables, load
@@ -518,17 +519,18 @@ def latents(model: Model, pictures: Sequence[crops.Pixels], row: int) -> Latents
 def two_steps(model: Model, y: Tensor, z: Tensor, rounding: Rounding) -> Coded:
     """Symbols, levels and y_hat of the base's two steps, on the exact path."""
     entropy = model.family.entropy
-    done = [
-        entropy._walk(Lane(entropy._z_hat(b.double(), 1.0), *a.shape[-2:], Rounded(a, rounding)))
+    walks = [
+        entropy._walk(Lane(entropy._z_hat(b, 1.0), *a.shape[-2:], Rounded(a, rounding)))
         for a, b in zip(y, z, strict=True)
     ]
-    levels, symbols, y_hat = (torch.stack(parts) for parts in zip(*done, strict=True))
+    found = zip(*((walked.y, walked.levels, walked.y_hat()) for walked in walks), strict=True)
+    symbols, levels, y_hat = (torch.stack(parts).permute(0, 3, 1, 2) for parts in found)
     return symbols, levels, y_hat
 
 
 def cost(coded: Coded, tables: Tables) -> float:
     symbols, levels, _ = coded
-    return float(Cost(tables, symbols.device)(symbols.int().contiguous(), levels.contiguous()))
+    return float(Cost(tables, symbols.device)(symbols.int().flatten(), levels.flatten()))
 
 
 @torch.inference_mode()
@@ -633,7 +635,7 @@ def figures(args: argparse.Namespace) -> None:
 
 def z_cost(model: Model, z: Tensor) -> float:
     channel = torch.arange(z.shape[1])[:, None, None].expand(z.shape)
-    return float(model.family.entropy._z_cost(z.int(), channel.contiguous()))
+    return float(model.family.entropy._z_cost(z.int().flatten(), channel.flatten()))
 
 
 def restore(path: Path, config: Config) -> Context:

@@ -30,11 +30,15 @@ def open_codec(
     threads: int | None = None,
     *,
     quality: float | None = None,
+    max_memory: int | None = None,
 ) -> Codec:
     """A codec with a model loaded, for many pictures; threads may share it. See `twcodec.codec.codec.open_codec`."""
+    from twcodec.codec import resources
+
+    resources.check_room_to_load()
     from twcodec.codec import codec
 
-    return codec.open_codec(model, device, precision, threads, quality=quality)
+    return codec.open_codec(model, device, precision, threads, quality=quality, max_memory=max_memory)
 
 
 def encode(

@@ -44,6 +44,12 @@ def test_the_version(twc):
         (["encode", "--seed", "0x10", "a", "b"], ["0x10", "--seed"]),
         (["encode", "--threads", "0", "a", "b"], ["--threads"]),
         (["encode", "--max-pixels", "0", "a", "b"], ["--max-pixels"]),
+        (["encode", "--max-memory", "lots", "a", "b"], ["--max-memory", "'lots'", "2G", "800M"]),
+        (["decode", "--max-memory", "1,5G", "a", "b"], ["--max-memory", "'1,5G'", "1.5GB"]),
+        (["decode", "--max-memory", "", "a", "b"], ["--max-memory"]),
+        (["verify", "--max-memory", "-2G", "a"], ["--max-memory"]),
+        (["verify", "--max-memory", "2", "a"], ["--max-memory", "2 bytes", "at least 64M"]),
+        (["verify", "--max-memory", "65535K", "a"], ["--max-memory", "at least 64M"]),
         (["encode", "a"], ["OUT"]),
         (["encode", "a", "b", "c"], ["extra", "c"]),
         (["encode", "-x.png", "b"], ["-x"]),
@@ -101,6 +107,47 @@ def test_threads_of_your_choice(twc, photo, coded, tmp_path):
     assert twc("encode", "--threads", 1, "--seed", 1, photo, tmp_path / "a.twc").code == 0
     assert twc("verify", "--threads", 3, tmp_path / "a.twc").code == 0
     assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("2G", 2 << 30),
+        ("2g", 2 << 30),
+        ("1.5GB", 3 << 29),
+        ("1.5 GiB", 3 << 29),
+        ("800M", 800 << 20),
+        (" 800mib ", 800 << 20),
+        ("65536K", 64 << 20),
+        ("0.25T", 1 << 38),
+        ("3000000000", 3_000_000_000),
+        ("3000000000B", 3_000_000_000),
+        ("1.3G", 1395864371),
+        ("999999999999999999T", 999_999_999_999_999_999 << 40),
+    ],
+)
+def test_memory_is_given_as_people_write_it(twc, photo, coded, tmp_path, monkeypatch, text, size):
+    """By an option or in the environment, the option first; for all three commands."""
+    from twcodec.codec import codec
+
+    given = []
+    first = codec.open_codec
+    monkeypatch.setattr(
+        codec, "open_codec", lambda *args, max_memory, **more: given.append(max_memory) or first(*args, **more)
+    )
+    assert twc("decode", "--max-memory", text, coded, tmp_path / "a.png").code == 0
+    monkeypatch.setenv("TWC_MAX_MEMORY", text)
+    assert twc("verify", coded).code == 0
+    assert twc("encode", photo, tmp_path / "a.twc").code == 0
+    assert twc("verify", "--max-memory", "5G", coded).code == 0
+    assert given == [size, size, size, 5 << 30]
+
+
+def test_nonsense_in_the_environment_is_named(twc, coded, monkeypatch):
+    monkeypatch.setenv("TWC_MAX_MEMORY", "all")
+    twc("verify", coded).misused("--max-memory", "TWC_MAX_MEMORY", "'all'")
+    monkeypatch.setenv("TWC_MAX_MEMORY", "")  # as if it were not set
+    assert twc("verify", coded).code == 0
 
 
 def test_the_limit_of_pixels_holds_both_ways(twc, photo, coded, tmp_path, monkeypatch):

@@ -9,9 +9,9 @@ import torch
 import twcodec
 from twcodec.codec.settings import Settings
 from twcodec.exact.hyperprior import Hyperprior, MeanScaleHyperprior
-from twcodec.exact.layers import Layer
+from twcodec.exact.layers import Layer, RowLayer
 from twcodec.exact.products import ByteProduct
-from twcodec.exact.two_step import TwoStepHyperprior
+from twcodec.exact.two_step import Parameters, TwoStepHyperprior
 
 
 @contextlib.contextmanager
@@ -59,38 +59,52 @@ def same(a, b) -> bool:
 def test_symbols_do_not_depend_on_threads_onednn_or_memory_format(
     codec, file, expected, count, onednn, channels_last, monkeypatch
 ):
-    if channels_last:
-        original = Layer.__call__
-        monkeypatch.setattr(
-            Layer, "__call__", lambda self, a: original(self, a[None].contiguous(memory_format=torch.channels_last)[0])
-        )
+    if not channels_last:
+        for kind in (Layer, RowLayer):
+            monkeypatch.setattr(kind, "__call__", fed_channels_first(kind.__call__))
     with threads(count), torch.backends.mkldnn.flags(enabled=onednn):
         assert same(codec.decode_symbols(file), expected)
+
+
+def fed_channels_first(call):
+    """A layer's __call__ on inputs (..., C) that lie in memory channels first."""
+    return lambda self, a: call(self, a.movedim(-1, 0).contiguous().movedim(0, -1))
 
 
 def test_symbols_do_not_depend_on_the_order_of_sums(codec, file, expected, monkeypatch):
     """Every layer's inputs are permuted, and its weights with them: float sums would differ, integer sums do not."""
     rng = np.random.default_rng(0)
-    found = vars(codec.model.family.entropy).values()
-    layers = [layer for part in found if isinstance(part, list) for layer in part if isinstance(layer, Layer)]
-    assert len(layers) >= 3
-    for phase in (phase for layer in layers for phase in layer._phases):
-        product = phase._product
+    entropy, called = codec.model.family.entropy, set()
+    with_products = list(holders(entropy))
+    # a transposed layer has four phases, and the parameters of two steps come from six layers on rows
+    assert len(with_products) == (4 + 4 + 6 if isinstance(entropy, TwoStepHyperprior) else 4 + 4 + 1)
+    for holder in with_products:
+        product = holder._product
         inputs = product._matrix.shape[0 if isinstance(product, ByteProduct) else 1]
         order = torch.from_numpy(rng.permutation(inputs))
         shuffled = product._matrix[order] if isinstance(product, ByteProduct) else product._matrix[:, order]
         monkeypatch.setattr(product, "_matrix", shuffled)
-        monkeypatch.setattr(phase, "_product", Permuted(product, order))
+        monkeypatch.setattr(holder, "_product", Permuted(product, order, called))
     assert same(codec.decode_symbols(file), expected)
+    assert len(called) == len(with_products)
+
+
+def holders(entropy):
+    """What has a product in an entropy path: each phase of a convolution, and each layer on rows."""
+    for part in vars(entropy).values():
+        layers = part if isinstance(part, list) else vars(part).values() if isinstance(part, Parameters) else ()
+        for layer in layers:
+            yield from layer._phases if isinstance(layer, Layer) else [layer]
 
 
 class Permuted:
     """A product whose inputs come in another order."""
 
-    def __init__(self, product, order):
-        self.planes, self._run, self._order = product.planes, product, order
+    def __init__(self, product, order, called):
+        self.planes, self._run, self._order, self._called = product.planes, product, order, called
 
     def __call__(self, planes):
+        self._called.add(self)
         return self._run(planes[..., self._order])
 
 
@@ -116,7 +130,7 @@ def test_the_exact_rates_are_those_of_compressais_float_model(kodak, shared):
     from safetensors.torch import load_file
 
     from twcodec.codec.codec import read
-    from twcodec.codec.grid import to_input, to_samples
+    from twcodec.codec.grid import Input, to_samples
     from twcodec.models import _compressai, residual_dct
     from twcodec.transforms import IDENTITY
 
@@ -128,7 +142,7 @@ def test_the_exact_rates_are_those_of_compressais_float_model(kodak, shared):
     family = twcodec.open_codec(model="default-1", device="cpu").model.family  # the default's tables are fitted
     with torch.inference_mode():
         for quality in (1.0, 4.0, 7.0):
-            x = to_input(to_samples(read(kodak[4]).samples, torch.device("cpu")), 255, IDENTITY, 16)
+            x = Input(to_samples(read(kodak[4]).samples, torch.device("cpu")), 255, IDENTITY, 16)
             y = family.g_a(x, quality)
             z = family.h_a(y)
             _, z_likelihood = bottleneck(z[None])

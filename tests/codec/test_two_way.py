@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from twcodec.codec import choice
 from twcodec.codec import encode as encoding
 from twcodec.codec.candidates import candidates
 from twcodec.codec.settings import Settings
@@ -37,7 +38,9 @@ def test_a_forced_transform_decodes_to_exactly_what_its_branch_reconstructed(
 
     picture = crop(height, width)
     monkeypatch.setattr("twcodec.codec.branch.reconstruct", spy)
-    data, report = codec.encode_picture(picture, Settings(transform="always", transforms=(name,), seed=height))
+    data, report = codec.encode_picture(
+        picture, Settings(transform="always", transforms=(name,), seed=height, precision="fp32")
+    )
     header = Container.from_bytes(data).header
     assert (header.transformed, report.chosen.transform) == (True, name)
     assert len(seen) == 1
@@ -50,10 +53,12 @@ def test_a_forced_transform_decodes_to_exactly_what_its_branch_reconstructed(
 @pytest.mark.parametrize("seed", range(4))
 def test_the_two_way_file_is_never_worse_than_the_one_way_file(codec, crop, quality, seed):
     picture = crop(96 + 16 * seed, 160)
-    one, _ = codec.encode_picture(picture, Settings(quality, transform="never"))
-    two, report = codec.encode_picture(picture, Settings(quality, seed=seed))
-    assert loss_of_file(codec, picture, two) <= loss_of_file(codec, picture, one)
-    assert report.loss == pytest.approx(loss_of_file(codec, picture, two), rel=1e-9)
+    for precision in ("fp32", "bf16"):
+        one, _ = codec.encode_picture(picture, Settings(quality, transform="never", precision=precision))
+        two, report = codec.encode_picture(picture, Settings(quality, seed=seed, precision=precision, measure=True))
+        assert loss_of_file(codec, picture, two) <= loss_of_file(codec, picture, one)
+        assert report.loss == pytest.approx(loss_of_file(codec, picture, two), rel=1e-9)
+        assert report.precision == "fp32"
 
 
 def test_two_way_is_never_worse_on_kodak(codec, kodak):
@@ -91,7 +96,7 @@ def test_a_branch_that_wins_is_recorded_with_its_transform_and_seed(codec, astro
 
 def test_the_loss_counts_the_whole_file_and_the_original_pixels(codec, crop):
     picture = crop(33, 47)
-    data, report = codec.encode_picture(picture, Settings(4, transform="never"))
+    data, report = codec.encode_picture(picture, Settings(4, transform="never", measure=True))
     assert report.bpp == 8 * len(data) / (33 * 47)
     assert report.loss == pytest.approx(loss_of_file(codec, picture, data))
 
@@ -169,11 +174,36 @@ def test_the_encoder_notices_when_its_coder_goes_wrong(codec, crop, monkeypatch)
         codec.encode_picture(crop(64, 64), Settings(4))
 
 
-def test_bf16_analysis_decodes_as_well(codec, crop):
+def test_what_bf16_says_of_a_file_is_nearly_right_and_said_to_be_bf16(codec, crop):
     picture = crop(64, 64)
     data, report = codec.encode_picture(picture, Settings(4, transform="never", precision="bf16"))
     assert report.psnr > 25
-    assert report.loss == pytest.approx(loss_of_file(codec, picture, data))
+    assert report.precision == "bf16"
+    assert report.loss == pytest.approx(loss_of_file(codec, picture, data), rel=choice.DOUBT)
+
+
+def test_branches_that_bf16_cannot_tell_apart_are_as_good_as_the_plain_one():
+    """It takes more than the doubt to win against the picture as it is, and less decides between the others."""
+    plain, close, closer, sure = (
+        scored(loss, doubt) for loss, doubt in ((1, 0), (0.99, 0.02), (0.985, 0.02), (0.97, 0.02))
+    )
+    assert choice.best([plain, close, closer]) == 0
+    assert choice.best([plain, close, sure]) == 2
+    assert choice.best([close, closer]) == 1
+
+
+def scored(loss, doubt):
+    return choice.Scored(None, 0.0, 0.0, loss, doubt, b"")
+
+
+def test_doubt_is_for_transformed_branches_in_bf16_only(codec, crop, monkeypatch):
+    seen = []
+    original = choice.score
+    monkeypatch.setattr(choice, "score", lambda *a: seen.extend(original(*a)) or seen[-2:])
+    codec.encode_picture(crop(64, 64), Settings(4, precision="bf16"))
+    codec.encode_picture(crop(64, 64), Settings(4, precision="fp32"))
+    codec.encode_picture(crop(176, 176), Settings(4, precision="bf16", metric="ms-ssim"))
+    assert [s.doubt > 0 for s in seen] == [False, True, False, False, False, False]
 
 
 def test_quality_is_continuous(codec, crop):

@@ -115,8 +115,7 @@ def test_the_known_answer_of_the_depthwise_layer_is_the_one_of_6_8_here_and_in_t
     assert f"CRC-32 of its output, 16 x 5 x 7 integers written in the same way, is {written(answer)}" in KNOWN
     kernel = np.array(weight, np.int16).reshape(16, 1, 3, 3)
     layer = DepthwiseLayer(kernel, np.array(bias), np.array(shift, np.int32))
-    half = torch.tensor(slow.raster(a), dtype=torch.float64).view(8, 5, 7)
-    assert layer(torch.cat([half, half.abs()])).flatten().tolist() == slow.raster(out)
+    assert layer(torch.tensor(seen, dtype=torch.int32)).tolist() == out
 
 
 KNOWN = " ".join(section("### 6.8 Known answer").split())
@@ -310,7 +309,7 @@ def test_the_current_encoder_still_makes_it(codec):
     """Not promised by the format: analysis is in floating point, so another machine may make other bytes."""
     r, q = np.mgrid[:3, :5]
     samples = np.stack([60 * q, 120 * r, 255 - 50 * q], axis=2).astype(np.uint8)
-    made, _ = codec.encode_picture(Picture(samples, "RGB"), Settings(3, transform="always", seed=1))
+    made, _ = codec.encode_picture(Picture(samples, "RGB"), Settings(3, transform="always", seed=1, precision="fp32"))
     if made != FILE:
         pytest.skip("this machine's floating point makes other symbols")
 

@@ -4,6 +4,9 @@ import numpy as np
 import plain
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from layout import channels_first, channels_last
 
 from twcodec.errors import UnsupportedError
 from twcodec.exact import known_answer
@@ -38,22 +41,47 @@ def test_layers_agree_with_plain_integers(geometry, size):
     weight, bias, shift = random_layer(rng, 3, 4, geometry.kernel)
     a = rng.integers(1 - SATURATION, SATURATION, (4, *size))
     for activation in (False, True):
-        out = Layer(weight, bias, shift, geometry, activation)(torch.from_numpy(a).double())
+        out = Layer(weight, bias, shift, geometry, activation)(channels_last(a))
         want = plainly(a, weight, bias, shift, geometry)
         if activation:
             want = [[[plain.leaky_relu(v) for v in row] for row in plane] for plane in want]
-        assert out.tolist() == want
+        assert out.dtype == torch.int32
+        assert channels_first(out).tolist() == want
 
 
 def test_requantising_rounds_halves_up_and_saturates():
-    acc = torch.tensor([[-3.0, -2, -1, 0, 1, 2, 3, 1e15, -1e15]], dtype=torch.float64)
-    out = requantise(acc, torch.tensor([[0.5]], dtype=torch.float64))
-    assert out.tolist() == [[-1, -1, 0, 0, 1, 1, 2, SATURATION - 1, 1 - SATURATION]]
+    acc = [-3, -2, -1, 0, 1, 2, 3, 10**15, -(10**15)]
+    assert requantised(acc, [1] * 9) == [-1, -1, 0, 0, 1, 1, 2, SATURATION - 1, 1 - SATURATION]
+
+
+def requantised(acc: list[int], shift: list[int]) -> list[int]:
+    """Each under a shift of its own, as if it were a channel."""
+    scale = torch.exp2(-torch.tensor(shift, dtype=torch.float64))
+    out = requantise(torch.tensor([acc], dtype=torch.float64), scale)
+    assert out.dtype == torch.int32
+    return out[0].tolist()
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.tuples(st.integers(1 - EXACT_LIMIT, EXACT_LIMIT - 1), st.integers(0, 40)), min_size=1))
+def test_requantising_any_sum_is_exact(pairs):
+    assert requantised(*map(list, zip(*pairs, strict=True))) == [plain.requantise(*pair) for pair in pairs]
+
+
+@pytest.mark.parametrize("shift", range(41))
+def test_requantising_is_exact_beside_every_half_that_counts(shift):
+    """Where a sum is just under a half, adding one half must not carry it over; at 2^52 and more it may round."""
+    largest = min(SATURATION, (EXACT_LIMIT >> shift) - 1)
+    wholes = {0, 1, 2, largest // 2, largest - 2, largest - 1, largest}
+    halves = [(k << shift) + (1 << shift >> 1) + off for k in wholes for off in (-1, 0, 1)]
+    acc = [sign * half for half in (*halves, EXACT_LIMIT - 1) for sign in (1, -1) if half < EXACT_LIMIT]
+    assert requantised(acc, [shift] * len(acc)) == [plain.requantise(a, shift) for a in acc]
 
 
 def test_the_leaky_slope_is_655_in_65536_with_the_same_floor():
-    a = torch.arange(-SATURATION + 1, SATURATION, 9973, dtype=torch.float64)
-    assert leaky_relu(a).tolist() == [plain.leaky_relu(int(v)) for v in a]
+    halves = range(-(1 << 15), -SATURATION, -(1 << 16))  # 655 times these are odd multiples of 2^15
+    a = [*range(1 - SATURATION, SATURATION, 9973), *halves, 1 - SATURATION, SATURATION - 1, -1, 0, 1]
+    assert leaky_relu(torch.tensor(a, dtype=torch.int32)).tolist() == [plain.leaky_relu(v) for v in a]
 
 
 def test_quantised_weights_use_fifteen_bits_a_channel():
@@ -97,10 +125,10 @@ ROWS = ((8, (24, 40), 15), (9, (24,), 30))
 
 
 def test_a_device_that_rounds_wrongly_is_found_out(monkeypatch):
-    monkeypatch.setattr(
-        "twcodec.exact.layers.requantise", lambda acc, scale: requantise(acc.float(), scale.float()).double()
-    )
-    assert known_answer.answer(torch.device("cpu")) != known_answer.ANSWER
+    monkeypatch.setattr("twcodec.exact.layers.requantise", lambda acc, scale: requantise(acc.float(), scale.float()))
+    cpu = torch.device("cpu")
+    assert known_answer.answer(cpu) != known_answer.ANSWER
+    assert known_answer.depthwise_answer(cpu) != known_answer.DEPTHWISE_ANSWER
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -112,8 +140,8 @@ def test_sums_do_not_depend_on_threads_or_order(threads):
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        plainly_ordered = Layer(weight, bias, shift, Geometry(3, 1, 1), False)(torch.from_numpy(a).double())
-        shuffled = Layer(weight[:, order], bias, shift, Geometry(3, 1, 1), False)(torch.from_numpy(a[order]).double())
+        plainly_ordered = Layer(weight, bias, shift, Geometry(3, 1, 1), False)(channels_last(a))
+        shuffled = Layer(weight[:, order], bias, shift, Geometry(3, 1, 1), False)(channels_last(a[order]))
     finally:
         torch.set_num_threads(before)
     assert torch.equal(plainly_ordered, shuffled)
@@ -124,7 +152,19 @@ def test_sums_do_not_depend_on_threads_or_order(threads):
 def test_bands_of_rows_change_nothing(geometry, band, monkeypatch):
     rng = np.random.default_rng(8)
     layer = Layer(*random_layer(rng, 3, 4, geometry.kernel), geometry, True)
-    a = torch.from_numpy(rng.integers(1 - SATURATION, SATURATION, (4, 11, 6))).double()
+    a = channels_last(rng.integers(1 - SATURATION, SATURATION, (4, 11, 6)))
     whole = layer(a)
     monkeypatch.setattr("twcodec.exact.layers._BAND", band)
     assert torch.equal(layer(a), whole)
+
+
+@pytest.mark.parametrize("geometry", GEOMETRIES)
+def test_how_the_inputs_lie_in_memory_changes_nothing(geometry):
+    """A crop of a larger picture, or channels first."""
+    rng = np.random.default_rng(9)
+    layer = Layer(*random_layer(rng, 3, 4, geometry.kernel), geometry, True)
+    whole = channels_last(rng.integers(1 - SATURATION, SATURATION, (4, 11, 6)))
+    crop = whole[2:9, 1:5]
+    expected = layer(crop.contiguous())
+    assert torch.equal(layer(crop), expected)
+    assert torch.equal(layer(channels_first(crop).contiguous().permute(1, 2, 0)), expected)

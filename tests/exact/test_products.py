@@ -24,7 +24,7 @@ def activations(rng, *shape):
     ends = rng.random(shape) < 0.1
     a[small] = rng.integers(-300, 300, int(small.sum()))
     a[ends] = np.where(a[ends] < 0, 1 - SATURATION, SATURATION - 1)
-    return torch.from_numpy(a)
+    return torch.from_numpy(a.astype(np.int32))
 
 
 @bytes_only
@@ -34,9 +34,9 @@ def test_bytes_give_the_sums_of_plain_integers(n, inputs, outputs):
     rng = np.random.default_rng(n + inputs)
     weight = rng.integers(-32767, 32640, (outputs, inputs)).astype(np.int16)
     a = activations(rng, n, inputs)
-    want = a.numpy() @ weight.astype(np.int64).T
-    assert times(ByteProduct(weight), a.double()).tolist() == want.tolist()
-    assert times(FloatProduct(weight, "cpu"), a.float()).tolist() == want.tolist()
+    want = a.numpy().astype(np.int64) @ weight.astype(np.int64).T
+    assert times(ByteProduct(weight), a).tolist() == want.tolist()
+    assert times(FloatProduct(weight, "cpu"), a).tolist() == want.tolist()
 
 
 @bytes_only
@@ -46,7 +46,7 @@ def test_every_weight_at_the_edge_of_a_byte(value):
     for other in (-3, 5):
         weight = np.array([[value] * 4 + [other] * 4, [other] * 8], np.int16)
         assert ByteProduct.covers(weight)
-        assert torch.equal(times(ByteProduct(weight), a.double()), times(FloatProduct(weight, "cpu"), a.double()))
+        assert torch.equal(times(ByteProduct(weight), a), times(FloatProduct(weight, "cpu"), a))
 
 
 def test_a_row_with_the_largest_weights_of_both_signs_stays_in_float64():
@@ -94,5 +94,33 @@ def test_the_largest_sums_of_one_sign(weight, inputs):
     """Random signs cancel; these do not, and leave 32 bits where the halves are added too soon."""
     matrix = np.full((2, inputs), weight, np.int16)
     for a in (1 - SATURATION, SATURATION - 1, -32639, 32639, -128 * 257, 127):
-        found = times(ByteProduct(matrix), torch.full((2, inputs), float(a), dtype=torch.float64))
+        found = times(ByteProduct(matrix), torch.full((2, inputs), a, dtype=torch.int32))
         assert found.tolist() == [[weight * a * inputs] * 2] * 2
+
+
+@bytes_only
+@pytest.mark.parametrize("value", [-32641, -32640, -32639, -129, -128, -1, 0, 127, 128, 32639, 32640])
+def test_two_planes_are_enough_for_what_two_bytes_hold_and_three_are_taken_beyond(value):
+    """Signed digits of 2^8 reach from -128 * 257 to 127 * 257; two planes are for the smaller of both."""
+    kind = ByteProduct(np.array([[3, -7]], np.int16))
+    a = torch.tensor([[value, 0], [0, value]], dtype=torch.int32)
+    planes = kind.planes(a)
+    assert planes.dtype == torch.int8
+    assert len(planes) == (2 if abs(value) <= 32639 else 3)
+    assert sum(plane.long() << 8 * i for i, plane in enumerate(planes)).tolist() == a.tolist()
+
+
+@bytes_only
+@pytest.mark.parametrize("rows", [1, 2, 5])
+def test_parts_of_rows_change_nothing(rows, monkeypatch):
+    rng = np.random.default_rng(4)
+    kind, a = ByteProduct(rng.integers(-32767, 32640, (6, 9)).astype(np.int16)), activations(rng, 11, 9)
+    expected = times(kind, a)
+    monkeypatch.setattr(products, "_PART", rows)
+    assert torch.equal(times(kind, a), expected)
+
+
+@pytest.mark.parametrize("kind", [ByteProduct, lambda weight: FloatProduct(weight, "cpu")])
+def test_no_rows_give_no_sums(kind):
+    """Of a picture of one position, half the channels have none in a step."""
+    assert times(kind(np.ones((3, 4), np.int16)), torch.zeros(0, 4, dtype=torch.int32)).shape == (0, 3)

@@ -7,7 +7,19 @@ import numpy as np
 import plain
 import pytest
 import torch
-from test_two_step import CPU, THRESHOLDS, Y_TABLES, Z_TABLES, M, N, latents, random_integers, same
+from test_two_step import (
+    CPU,
+    SIZES_OF_BANDS,
+    THRESHOLDS,
+    Y_TABLES,
+    Z_TABLES,
+    M,
+    N,
+    as_default,
+    latents,
+    random_integers,
+    same,
+)
 
 from twcodec.errors import CorruptError
 from twcodec.exact import wavefront
@@ -19,6 +31,7 @@ from twcodec.exact.wavefront import TAPS, WavefrontHyperprior, wavefronts
 
 SEEN, FEATURES = 7, 5
 UP = Geometry(5, 2, 2, transposed=True, output_padding=1)
+SIZES_OF_BANDS = {**SIZES_OF_BANDS, "wavefront._PART": (1, 50), "hyperprior.TILE": (1, 3)}
 SIZES = [(1, 1), (1, 5), (5, 1), (2, 2), (6, 9), (13, 8)]
 
 
@@ -51,7 +64,7 @@ def entropy():
 def integers_of(layer: RowLayer):
     """Weights, biases and shifts of a layer as lists, from its product with unit vectors."""
     inputs = 12 * M if layer.outputs == SEEN else (FEATURES + SEEN if layer.outputs == 9 else 9)
-    weight = layer._product(layer._product.planes(torch.eye(inputs))).T.long().tolist()
+    weight = layer._product(layer._product.planes(torch.eye(inputs, dtype=torch.int32))).T.long().tolist()
     return weight, layer._bias.long().tolist(), (-torch.log2(layer._scale)).long().tolist()
 
 
@@ -69,12 +82,12 @@ def test_it_is_the_serial_order_in_plain_integers(entropy, size):
     """Position by position in raster order, as Minnen et al. have it, with Python's own integers."""
     y, z = latents(*size)
     symbols = entropy.quantise(y, z)
-    z_hat = entropy._z_hat(symbols.z.double(), 1.0)
-    features = entropy._h_s[1](entropy._h_s[0](z_hat))[:, : size[0], : size[1]].long()
+    z_hat = entropy._z_hat(symbols.z, 1.0)
+    features = entropy._h_s[1](entropy._h_s[0](z_hat))[: size[0], : size[1]]
     known = np.zeros((size[0] + 2, size[1] + 4, M), int)
     for r, q in itertools.product(range(size[0]), range(size[1])):
         near = [int(v) for dy, dx in TAPS for v in known[r + 2 + dy, q + 2 + dx]]
-        row = [int(v) for v in features[:, r, q]] + apply(entropy._context, near)
+        row = features[r, q].tolist() + apply(entropy._context, near)
         for layer in entropy._entropy_parameters:
             row = apply(layer, row)
         for c in range(M):
@@ -161,6 +174,7 @@ def test_the_estimate_is_near_and_needs_no_order(entropy):
     assert torch.equal(exact.z, quick.z)
     assert quick.y.shape == exact.y.shape
     assert abs(float(entropy.bits(quick)) / float(entropy.bits(exact)) - 1) < 0.05
+    assert not torch.equal(exact.levels, quick.levels)  # it is another context
 
 
 def test_damage_is_found(entropy):
@@ -196,14 +210,24 @@ def test_groups_of_pictures_change_nothing(entropy, most, monkeypatch):
     assert all(sum(group) <= most or len(group) == 1 for group in sizes)
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
-def test_the_callers_default_dtype_changes_nothing(entropy, dtype):
-    pair = latents(6, 9)
-    expected = entropy.quantise(*pair)
+@pytest.mark.parametrize(("name", "value"), [(name, v) for name, values in SIZES_OF_BANDS.items() for v in values])
+def test_integers_do_not_depend_on_tiles_bands_and_blocks(entropy, name, value, monkeypatch):
+    pair = latents(13, 8)
+    expected, quick = entropy.quantise(*pair), entropy.estimate(*pair)
     payload = entropy.encode(expected)
-    torch.set_default_dtype(dtype)
-    try:
+    monkeypatch.setattr(f"twcodec.exact.{name}", value)
+    assert same(entropy.quantise(*pair), expected)
+    assert same(entropy.estimate(*pair), quick)
+    assert entropy.encode(expected) == payload
+    assert same(entropy.decode(payload, 13, 8), expected)
+
+
+@pytest.mark.parametrize("default", [torch.float64, torch.bfloat16, "meta"])
+def test_the_callers_default_type_and_device_change_nothing(entropy, default):
+    pair = latents(6, 9)
+    expected, quick = entropy.quantise(*pair), entropy.estimate(*pair)
+    payload = entropy.encode(expected)
+    with as_default(default):
         assert same(entropy.quantise(*pair), expected)
         assert same(entropy.decode(payload, 6, 9), expected)
-    finally:
-        torch.set_default_dtype(torch.float32)
+        assert same(entropy.estimate(*pair), quick)

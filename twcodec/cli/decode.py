@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
 import click
 
@@ -15,20 +16,26 @@ from twcodec.errors import UsageError
 from twcodec.imaging.files import PIPE, check_output, read_input, write_output
 from twcodec.imaging.formats import FORMATS, format_for
 
+if TYPE_CHECKING:
+    from twcodec.codec.settings import Precision
+
 
 @click.command("decode", short_help="Turn a TWC file back into a picture.")
 @click.argument("source", metavar="IN")
 @click.argument("target", metavar="OUT")
 @click.option("--format", "form", default=None, help="PNG, JPEG, TIFF, ...  [default: by OUT's extension, else PNG]")
-@options.apply(options.model, options.device, options.threads, options.max_pixels)
+@options.precision("fp32; in bf16 pixels are a little off")
+@options.apply(options.model, options.device, options.threads, options.max_memory, options.max_pixels)
 @options.apply(options.force, options.as_json, options.quiet)
 def command(
     source: str,
     target: str,
     form: str | None,
+    precision: Precision,
     model: str,
     device: str,
     threads: int | None,
+    max_memory: int | None,
     max_pixels: int,
     force: bool,
     as_json: bool,
@@ -47,12 +54,13 @@ def command(
         written_as = _format(form, target)
         data = read_input(source, DEFAULT_LIMITS.file_bytes)
         header = Container.from_bytes(data, limits).header
+        options.make_ready()
     from twcodec.codec.codec import open_codec  # imports torch: everything that can fail without it has been tried
     from twcodec.imaging.present import to_image
     from twcodec.imaging.write import write_image
 
     with options.about(source, target):
-        codec = open_codec(model, device, threads=threads, digest=header.digest)
+        codec = open_codec(model, device, precision, threads, digest=header.digest, max_memory=max_memory)
         with working(f"decoding {shown(source)}", header.width * header.height, quiet):
             picture = codec.decode_picture(data, limits)
         with write_output(target, force) as file:

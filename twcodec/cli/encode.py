@@ -10,6 +10,7 @@ import click
 from twcodec.cli import options
 from twcodec.cli.progress import working
 from twcodec.cli.say import say, shown, tell
+from twcodec.codec import resources
 from twcodec.codec.settings import Settings
 from twcodec.errors import UsageError
 from twcodec.imaging.files import PIPE, check_output, input_pipe, write_output
@@ -55,13 +56,8 @@ if TYPE_CHECKING:
     help="How branches are ranked: by what would be coded, or (mbt2018, cheng2020) by a quicker estimate.",
 )
 @click.option("--no-verify", is_flag=True, help="Do not decode the symbols again before writing.")
-@click.option(
-    "--precision",
-    type=click.Choice(["auto", "fp32", "bf16"]),
-    default="auto",
-    help="Of the analysis; auto is fp32.",
-)
-@options.apply(options.model, options.device, options.threads, options.max_pixels)
+@options.precision("bf16 where the processor is faster in it")
+@options.apply(options.model, options.device, options.threads, options.max_memory, options.max_pixels)
 @options.apply(options.force, options.as_json, options.quiet, options.verbose)
 def command(
     source: str,
@@ -79,6 +75,7 @@ def command(
     model: str,
     device: str,
     threads: int | None,
+    max_memory: int | None,
     max_pixels: int,
     force: bool,
     as_json: bool,
@@ -95,18 +92,21 @@ def command(
     names = () if transforms is None else tuple(name.strip() for name in transforms.split(","))
     if not source:
         raise UsageError("an empty file name was given")
-    settings = Settings(quality, ways, transform, names, seed, metric, precision, not no_verify, score)  # type: ignore[arg-type]
+    choices = (quality, ways, transform, names, seed, metric, precision, not no_verify, score)
+    settings = Settings(*choices, measure=True)  # type: ignore[arg-type]
     with options.about(source, target):
         check_output(target, force, source)
+        resources.check_room_to_load()  # or Pillow would blame the picture
         from twcodec.imaging.read import read_picture
 
         picture = read_picture(input_pipe() if source == PIPE else source, metadata=metadata, max_pixels=max_pixels)
         options.warn(shown(source), picture.warnings, quiet)
         if format_for(target):
             options.warn(shown(target), ("this will be a TWC file, whatever its name says",), quiet)
+        options.make_ready()
     from twcodec.codec.codec import open_codec  # imports torch: everything that can fail without it has been tried
 
-    codec = open_codec(model, device, settings.precision, threads, quality=quality)
+    codec = open_codec(model, device, settings.precision, threads, quality=quality, max_memory=max_memory)
     with options.about(source, target):
         with working(f"encoding {shown(source)}", picture.width * picture.height, quiet):
             data, report = codec.encode_picture(picture, settings)

@@ -3,17 +3,34 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import click
 
 from twcodec.cli.say import say, shown
+from twcodec.codec import resources
+from twcodec.codec.resources import MIN_MEMORY, SHARE
 from twcodec.codec.settings import MAX_THREADS
 from twcodec.container.limits import DEFAULT_LIMITS
 from twcodec.errors import MissingError, OutputError, TwcError, UsageError
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+_SIZE = re.compile(r"(\d{1,18})(?:\.(\d{1,18}))? ?(?:([KMGT])(?:I?B)?|B)?", re.ASCII)
+
+
+def _memory(text: str) -> int:
+    """Bytes in "2G", "1.5GB", "800 MiB", "4096K", "2000000000": all by powers of 1024."""
+    found = _SIZE.fullmatch(text.strip().upper())
+    if not found:
+        raise click.BadParameter(f"{text!r} is no size; sizes are 2G, 1.5GB, 800M, or a number of bytes")
+    whole, part, unit = (group or "" for group in found.groups())
+    size: int = int(whole + part) * 1024 ** " KMGT".index(unit or " ") // 10 ** len(part)
+    if size < MIN_MEMORY:
+        raise click.BadParameter(f"{text!r} is {size} bytes; at least {MIN_MEMORY >> 20}M are needed")
+    return size
+
 
 force = click.option("-f", "--force", is_flag=True, help="Overwrite the output if it exists.")
 quiet = click.option("--quiet", is_flag=True, help="Say nothing but errors.")
@@ -37,8 +54,28 @@ model = click.option(
 )
 device = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 threads = click.option(
-    "--threads", type=click.IntRange(1, MAX_THREADS), default=None, help="Threads on the CPU.  [default: all]"
+    "--threads",
+    type=click.IntRange(1, MAX_THREADS),
+    default=None,
+    help="Threads on the CPU.  [default: one for each processor that is allowed]",
 )
+max_memory = click.option(
+    "--max-memory",
+    type=_memory,
+    default=None,
+    metavar="SIZE",
+    envvar="TWC_MAX_MEMORY",
+    show_envvar=True,
+    help=f"Stay within this much memory: 2G, 800M, ...  [default: {SHARE:.0%} of what is free]",
+)
+
+
+def precision(automatic: str) -> Decorator:
+    """In which type the networks compute. automatic: what "auto" is."""
+    kinds = click.Choice(["auto", "fp32", "bf16"])
+    return click.option(
+        "--precision", type=kinds, default="auto", show_default=True, help=f"Of the networks; auto: {automatic}."
+    )
 
 
 def apply(*options: Decorator) -> Decorator:
@@ -50,6 +87,14 @@ def apply(*options: Decorator) -> Decorator:
         return function
 
     return decorate
+
+
+def make_ready() -> None:
+    """For torch, before it is imported: how memory is kept. LimitError: there is not enough to begin."""
+    resources.check_room_to_load()
+    from twcodec.codec.allocator import keep_freed_memory
+
+    keep_freed_memory()
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ import click
 
 from twcodec.cli import options
 from twcodec.cli.say import shown, tell
+from twcodec.codec import resources
 from twcodec.errors import ExitCode, UnreadableError, UsageError
 
 
@@ -98,7 +99,8 @@ def command(
     import torch
 
     from twcodec.cli.training_view import TrainingView
-    from twcodec.codec.codec import check_bf16, find_device, has_bf16
+    from twcodec.codec.codec import find_device
+    from twcodec.codec.precision import check_bf16, has_bf16
     from twcodec.models.trainable import start_from
     from twcodec.training.run import RunSettings
     from twcodec.training.session import Sitting, sit
@@ -107,8 +109,7 @@ def command(
     found = find_device(device)
     if precision == "bf16":
         check_bf16(found)
-    if threads is not None:
-        torch.set_num_threads(threads)
+    torch.set_num_threads(resources.threads(torch.get_num_threads()) if threads is None else threads)
     settings = RunSettings(
         steps=steps if minutes is None else _UNLIMITED,
         minutes=minutes or 0.0,

@@ -16,9 +16,16 @@ from twcodec.imaging.files import read_input
 @click.command("verify", short_help="Check that TWC files decode.")
 @click.argument("files", metavar="FILE...", nargs=-1, required=True)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line, one line a sound file.")
-@options.apply(options.model, options.device, options.threads, options.max_pixels, options.quiet)
+@options.apply(options.model, options.device, options.threads, options.max_memory, options.max_pixels, options.quiet)
 def command(
-    files: tuple[str, ...], as_json: bool, model: str, device: str, threads: int | None, max_pixels: int, quiet: bool
+    files: tuple[str, ...],
+    as_json: bool,
+    model: str,
+    device: str,
+    threads: int | None,
+    max_memory: int | None,
+    max_pixels: int,
+    quiet: bool,
 ) -> int:
     """Decode every symbol of each TWC FILE (- for standard input), and everything it carries, and write nothing.
 
@@ -36,9 +43,12 @@ def command(
         from twcodec.codec.info import info
 
         found = info(data, limits)  # before torch is imported
+        options.make_ready()
         from twcodec.codec.codec import open_codec
 
-        codec = codec or open_codec(model, device, threads=threads, digest=bytes.fromhex(found.digest))
+        codec = codec or open_codec(
+            model, device, threads=threads, max_memory=max_memory, digest=bytes.fromhex(found.digest)
+        )
         codec.verify(data, limits)
         if as_json:
             tell(json.dumps({"file": as_text(name), "ok": True, **found.to_json()}))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
 
 from twcodec.codec import distortion
-from twcodec.codec.grid import reconstruct, to_input
+from twcodec.codec.grid import Input, reconstruct
 from twcodec.codec.lanes import Lanes
 
 if TYPE_CHECKING:
@@ -25,7 +25,8 @@ class Branch:
     """A branch that has been run. bits: of the coded symbols, estimated from the integer tables; a float64 scalar.
 
     error: mean squared error of values in 0 .. 1. penalty: the distortion in the loss, lambda applied. latents: y and
-    z, where the symbols are an estimate and those that are coded are still to be found.
+    z, where the symbols are an estimate and those that are coded are still to be found. scoring: the type in which
+    error and penalty were computed.
     """
 
     candidate: Candidate
@@ -34,6 +35,7 @@ class Branch:
     error: Tensor
     penalty: Tensor
     latents: tuple[Tensor, Tensor] | None = None
+    scoring: torch.dtype = torch.float32
 
     def tensors(self) -> tuple[Tensor, ...]:
         """Everything on the device that outlives the branch's stream."""
@@ -43,18 +45,32 @@ class Branch:
 
 @dataclass(frozen=True)
 class Job:
-    """A picture to be encoded. samples: (C, H, W) integers in 0 .. levels. quality: on the model's scale."""
+    """A picture to be encoded. samples: (C, H, W) integers in 0 .. levels. quality: on the model's scale.
+
+    analysis, scoring: the types in which the networks compute latents, which may be anything, and distortions.
+    """
 
     model: Model
     samples: Tensor
     levels: int
     settings: Settings
     quality: float
+    analysis: torch.dtype = torch.float32
+    scoring: torch.dtype = torch.float32
+
+    @property
+    def large(self) -> bool:
+        """Whether what is not needed any more should make room."""
+        return self.samples[0].numel() > _LARGE
+
+
+_LARGE = 1 << 24
+"""Pixels. y_hat of the default model takes 5 bytes for each."""
 
 
 def run(job: Job, tried: list[Candidate]) -> list[Branch]:
     """Run the branches of the paper's section 3, each in a stream of its own."""
-    several = job.model.family.entropy.side_by_side and len(tried) > 1
+    several = job.model.family.entropy.side_by_side and len(tried) > 1 and not job.large
     if several and job.settings.score == "exact":
         return _side_by_side(job, tried)
     find = _estimated if several else _quantised
@@ -101,26 +117,32 @@ def quantised(job: Job, estimated: Branch) -> Branch:
 
 
 def _analyse(job: Job, candidate: Candidate) -> tuple[Tensor, Tensor]:
-    """Latents y and z. bf16 may be used here: any y is codable."""
+    """Latents y and z. Any y is codable, so they may be computed in less than float32."""
     family = job.model.family
-    x = to_input(job.samples, job.levels, candidate.draw, family.stride)
-    with torch.autocast(x.device.type, torch.bfloat16, enabled=job.settings.precision == "bf16"):
-        y = family.g_a(x, job.quality)
-        z = family.h_a(y)
-    return y.float(), z.float()
+    y = family.g_a(Input(job.samples, job.levels, candidate.draw, family.stride), job.quality, job.analysis)
+    return y, family.h_a(y, job.analysis)
 
 
 def _scored(job: Job, candidate: Candidate, symbols: Symbols, latents: tuple[Tensor, Tensor] | None = None) -> Branch:
     """The branch with its rate and distortion.
 
     The distortion is measured after inversion, against the untransformed input, on values rounded as the decoder
-    rounds them, so what is compared is what will be read.
+    rounds them, so what is compared is what will be read: exactly so in float32, within `choice.doubt` in bfloat16.
     """
     bits = job.model.family.entropy.bits(symbols)
     shape = (job.samples.shape[0], job.samples.shape[1], job.samples.shape[2])
-    x_hat = reconstruct(job.model, symbols.y_hat, job.quality, candidate.draw, shape, job.levels)
+    x_hat = reconstruct(job.model, symbols.y_hat, job.quality, candidate.draw, shape, job.levels, job.scoring)
     error = distortion.mse(job.samples, x_hat, job.levels)
-    return Branch(candidate, symbols, bits, error, _penalty(job, x_hat, error), latents)
+    if job.large:
+        symbols = replace(symbols, y_hat=symbols.y_hat.new_empty(0))
+    return Branch(candidate, symbols, bits, error, _penalty(job, x_hat, error), latents, job.scoring)
+
+
+def measured(job: Job, branch: Branch) -> Branch:
+    """The branch with its distortion in float32, as the decoder has it, unless what that takes has made room."""
+    if branch.scoring == torch.float32 or job.large:
+        return branch
+    return _scored(replace(job, scoring=torch.float32), branch.candidate, branch.symbols, branch.latents)
 
 
 def _penalty(job: Job, x_hat: Tensor, error: Tensor) -> Tensor:

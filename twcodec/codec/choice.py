@@ -2,52 +2,88 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from twcodec.codec.branch import Branch
-    from twcodec.models.model import Model
+import torch
 
-ESTIMATE_ERROR = 0.001
+from twcodec.codec.branch import measured as measured_branch
+
+if TYPE_CHECKING:
+    from twcodec.codec.branch import Branch, Job
+
+ESTIMATE_ERROR = 0.0002
 """The tables' estimate and the coded length differ by less than this share, and `ESTIMATE_BITS`; a test holds it."""
 
 ESTIMATE_BITS = 64
 
 
+DOUBT, LEAST_DOUBT = 0.005, 0.05
+"""Share of the mean squared error, and square levels of 8 bits beside it, by which the errors of two branches of one
+picture, scored in bfloat16, may differ from what they differ by in float32; benchmarks/precision.py measures it."""
+
+
 @dataclass(frozen=True)
 class Scored:
-    """A branch with its loss. payload: its coded symbols, where it was a contender. loss: bits a pixel + penalty."""
+    """A branch with its loss: bits a pixel + penalty. payload: its coded symbols, where it was a contender.
+
+    doubt: what its loss must be below that of the picture as it is, to be sure.
+    """
 
     branch: Branch
     estimated_bits: float
     penalty: float
     loss: float
+    doubt: float
     payload: bytes | None = None
 
+    @property
+    def rank(self) -> float:
+        """What is compared."""
+        return self.loss + self.doubt
 
-def score(branches: list[Branch], model: Model, overhead_bytes: int, pixels: int) -> list[Scored]:
+
+def score(branches: list[Branch], job: Job, overhead_bytes: int) -> list[Scored]:
     """Losses of all branches: estimated, and exact for those that could win.
 
-    overhead_bytes: of the file, beside the coded symbols. pixels: of the picture as it was given, in every branch.
-    Branches whose estimates differ by less than the estimate's own error are coded, so that a two-way file is never
-    worse than the one-way file, not even by a byte. Branches whose symbols are still to be found are not coded.
+    overhead_bytes: of the file, beside the coded symbols. Pixels are those of the picture as it was given, in every
+    branch. Branches whose estimates differ by less than the estimate's own error are coded, so that a two-way file is
+    never worse than the one-way file, not even by a byte. Branches whose symbols are still to be found are not coded.
     """
-    estimates = [(float(b.bits.item()), float(b.penalty.item())) for b in branches]
-    margins = [ESTIMATE_ERROR * bits + ESTIMATE_BITS for bits, _ in estimates]
-    losses = [(bits + 8 * overhead_bytes) / pixels + penalty for bits, penalty in estimates]
-    ceiling = min(loss + margin / pixels for loss, margin in zip(losses, margins, strict=True))
+    pixels = job.samples[0].numel()
+    estimates = [_estimated(branch, job, overhead_bytes) for branch in branches]
+    margins = [(ESTIMATE_ERROR * s.estimated_bits + ESTIMATE_BITS) / pixels for s in estimates]
+    ceiling = min(s.rank + margin for s, margin in zip(estimates, margins, strict=True))
     scored = []
-    for branch, (bits, penalty), margin, loss in zip(branches, estimates, margins, losses, strict=True):
-        payload = None
-        if branch.latents is None and loss - margin / pixels <= ceiling:
-            payload = model.family.entropy.encode(branch.symbols)
-            loss = 8 * (len(payload) + overhead_bytes) / pixels + penalty
-        scored.append(Scored(branch, bits, penalty, loss, payload))
+    for s, margin in zip(estimates, margins, strict=True):
+        if s.branch.latents is None and s.rank - margin <= ceiling:
+            payload = job.model.family.entropy.encode(s.branch.symbols)
+            s = replace(s, payload=payload, loss=8 * (len(payload) + overhead_bytes) / pixels + s.penalty)
+        scored.append(s)
     return scored
+
+
+def _estimated(branch: Branch, job: Job, overhead_bytes: int) -> Scored:
+    bits, penalty = float(branch.bits.item()), float(branch.penalty.item())
+    loss = (bits + 8 * overhead_bytes) / job.samples[0].numel() + penalty
+    return Scored(branch, bits, penalty, loss, doubt(branch, job))
+
+
+def doubt(branch: Branch, job: Job) -> float:
+    """What bfloat16 may get wrong in a branch's loss beside that of the picture as it is; 0 where it was not used."""
+    if job.scoring == torch.float32 or branch.candidate.transform == 0:
+        return 0.0
+    return job.model.lambda_(job.quality) * (DOUBT * 255**2 * float(branch.error.item()) + LEAST_DOUBT)
+
+
+def measured(scored: Scored, job: Job) -> Scored:
+    """With the branch's distortion as the decoder has it."""
+    branch = measured_branch(job, scored.branch)
+    penalty = float(branch.penalty.item())
+    return replace(scored, branch=branch, penalty=penalty, loss=scored.loss - scored.penalty + penalty)
 
 
 def best(scored: list[Scored]) -> int:
     """The index of the winner; ties go to the first, which is the picture as it is."""
     contenders = [i for i, s in enumerate(scored) if s.payload is not None] or range(len(scored))
-    return min(contenders, key=lambda i: (scored[i].loss, i))
+    return min(contenders, key=lambda i: (scored[i].rank, i))

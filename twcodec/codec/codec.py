@@ -12,6 +12,8 @@ from PIL.Image import Image
 
 from twcodec.codec import decode as decoding
 from twcodec.codec import encode as encoding
+from twcodec.codec.precision import check_bf16, for_decoding
+from twcodec.codec.resources import check_max_memory
 from twcodec.codec.runtime import running
 from twcodec.codec.settings import MAX_THREADS, Metric, Precision, Score, Settings, TransformMode
 from twcodec.container import Container, Limits
@@ -37,8 +39,10 @@ class Codec:
     A file that was made with another embedded model is decoded with that one, loaded when it is first needed.
     """
 
-    def __init__(self, model: Model, precision: Precision = "auto", threads: int | None = None) -> None:
-        self.model, self._precision, self._threads = model, precision, threads
+    def __init__(
+        self, model: Model, precision: Precision = "auto", threads: int | None = None, max_memory: int | None = None
+    ) -> None:
+        self.model, self._precision, self._threads, self._max_memory = model, precision, threads, max_memory
         self._others: dict[bytes, Model] = {model.digest: model}
         self._lock = threading.Lock()
 
@@ -84,7 +88,7 @@ class Codec:
         """As `decode`, before it becomes a PIL image."""
         container = Container.from_bytes(data, limits)
         with running(self.model.device, self._threads):
-            return decoding.decode(self._model_for(container), container)
+            return decoding.decode(self._model_for(container), container, for_decoding(self._precision))
 
     def decode_symbols(self, data: bytes, limits: Limits = DEFAULT_LIMITS) -> Symbols:
         """The integer symbols in a file, the same on every device, checked against the file's checksum."""
@@ -115,24 +119,29 @@ def open_codec(
     *,
     quality: float | None = None,
     digest: bytes | None = None,
+    max_memory: int | None = None,
 ) -> Codec:
     """A codec with a model: a name of the catalogue or the path of a model file.
 
     quality: which of the models of a published architecture, "mbt2018", that have one quality each; None is 4. digest:
     of the model that a file needs: see `catalogue.read`.
-    device: "auto" (CUDA where there is one), "cpu", "cuda", "cuda:1". precision: of the analysis; "auto" is fp32.
-    threads: for torch on the CPU; None leaves torch's own choice. Errors: UnsupportedError, MissingError, UsageError.
+    device: "auto" (CUDA where there is one), "cpu", "cuda", "cuda:1". precision: in which the networks
+    compute: "auto" is bf16 for encoding where the device is faster in it, fp32 for decoding.
+    threads: for torch on the CPU; None is torch's own choice, but no more than the processors that affinity and
+    control groups allow. max_memory: bytes that the process may use in all; None is a share of what is free at each
+    call. Errors: UnsupportedError, MissingError, UsageError.
     """
     Settings(precision=precision)
     if threads is not None and not 1 <= threads <= MAX_THREADS:
         raise UsageError(f"{threads} threads; 1 to {MAX_THREADS} are possible")
+    check_max_memory(max_memory)
     found = find_device(device)
     if precision == "bf16":
         check_bf16(found)
     name, data = catalogue.read(model, quality, digest)
     try:
         with running(found, None):
-            return Codec(Model(data, name, found), precision, threads)
+            return Codec(Model(data, name, found), precision, threads, max_memory)
     except UnsupportedError as error:
         raise UnsupportedError(f"the model {model}: {error}") from None
 
@@ -150,17 +159,6 @@ def find_device(name: str) -> torch.device:
     if not there or int(index or 0) >= there:
         raise MissingError(f"the device {name} is not there ({there} CUDA devices); use --device cpu")
     return torch.device("cuda", int(index) if index else torch.cuda.current_device())
-
-
-def has_bf16(device: torch.device) -> bool:
-    """Whether the device computes in bf16; every CPU does, some slowly."""
-    return device.type != "cuda" or torch.cuda.is_bf16_supported()
-
-
-def check_bf16(device: torch.device) -> None:
-    """MissingError unless `has_bf16`."""
-    if not has_bf16(device):
-        raise MissingError(f"the device {device} has no bf16; use --precision fp32")
 
 
 def read(image: Source, metadata: str = "all", max_pixels: int = DEFAULT_LIMITS.pixels) -> Picture:

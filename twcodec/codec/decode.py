@@ -22,15 +22,18 @@ if TYPE_CHECKING:
 
 
 @torch.inference_mode()
-def decode(model: Model, container: Container) -> Picture:
-    """The picture in a file. CorruptError, UnsupportedError: as the container's contents give cause."""
+def decode(model: Model, container: Container, dtype: torch.dtype = torch.float32) -> Picture:
+    """The picture in a file. dtype: in which the synthesis computes.
+
+    CorruptError, UnsupportedError: as the container's contents give cause.
+    """
     header = container.header
     plane, carried = _carried(container)
     symbols = decode_symbols(model, container)
     channels = 1 if header.mode in ("1", "L", "LA", "I;16") else 3
     shape = (channels, header.height, header.width)
     levels = (1 << header.depth) - 1
-    samples = grid.reconstruct(model, symbols.y_hat, header.quality, transform_of(header), shape, levels)
+    samples = grid.reconstruct(model, symbols.y_hat, header.quality, transform_of(header), shape, levels, dtype)
     return Picture(grid.to_array(samples, header.depth), header.mode, header.depth, plane, carried)
 
 

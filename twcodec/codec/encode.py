@@ -9,6 +9,7 @@ import torch
 
 from twcodec.codec import branch, choice, grid
 from twcodec.codec.candidates import candidates
+from twcodec.codec.precision import for_encoding
 from twcodec.codec.report import Report, branch_report
 from twcodec.container import Container, Header
 from twcodec.errors import CorruptError, VerificationError
@@ -30,15 +31,19 @@ def encode(model: Model, picture: Picture, settings: Settings) -> tuple[bytes, R
     """
     samples = grid.to_samples(picture.samples, model.device)
     levels, quality = (1 << picture.depth) - 1, model.check_quality(settings.quality)
-    job = branch.Job(model, samples, levels, settings, quality)
+    analysis = for_encoding(settings.precision, model.device)
+    scoring = analysis if settings.metric == "mse" else torch.float32
+    job = branch.Job(model, samples, levels, settings, quality, analysis, scoring)
     tried = candidates(settings, picture.height, picture.width)
     branches = branch.run(job, tried)
     frame = _frame(job, picture, len(tried))
-    overhead, pixels = len(frame.to_bytes()), picture.height * picture.width
-    scored = choice.score(branches, model, overhead, pixels)
+    overhead = len(frame.to_bytes())
+    scored = choice.score(branches, job, overhead)
     winner = choice.best(scored)
     if scored[winner].payload is None:
-        scored[winner] = choice.score([branch.quantised(job, branches[winner])], model, overhead, pixels)[0]
+        scored[winner] = choice.score([branch.quantised(job, branches[winner])], job, overhead)[0]
+    if settings.measure:
+        scored[winner] = choice.measured(scored[winner], job)
     if settings.verify:
         _verify(model, scored[winner])
     data = _filled(frame, scored[winner]).to_bytes()
@@ -97,6 +102,7 @@ def _report(job: branch.Job, picture: Picture, scored: list[Scored], winner: int
         bpp=8 * size / (picture.width * picture.height),
         psnr=branches[winner].psnr,
         loss=branches[winner].loss,
+        precision="fp32" if scored[winner].branch.scoring == torch.float32 else "bf16",
         branches=branches,
         warnings=picture.warnings,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,14 +29,28 @@ def to_array(samples: Tensor, depth: int) -> NDArray[np.uint8] | NDArray[np.uint
     return array.astype(np.uint16) if depth == 16 else array.astype(np.uint8)
 
 
-def to_input(samples: Tensor, levels: int, draw: Draw, stride: int) -> Tensor:
-    """Transform, scale to 0 .. 1, make three channels, and pad right and bottom by replication to the grid.
+class Input:
+    """A picture as the networks take it: (3, H', W') floats in 0 .. 1, made window by window when they are asked for.
 
-    samples: (C, H, W) integers in 0 .. levels. Returns (3, H', W'), multiples of stride.
+    It is transformed, has three channels, and is padded right and bottom by replication to the grid.
     """
-    x = draw.apply(samples).float().div_(levels).expand(3, -1, -1)
-    rows, columns = -x.shape[-2] % stride, -x.shape[-1] % stride
-    return functional.pad(x[None], (0, columns, 0, rows), mode="replicate")[0] if rows or columns else x
+
+    def __init__(self, samples: Tensor, levels: int, draw: Draw, stride: int) -> None:
+        """samples: (C, H, W) integers in 0 .. levels. H' and W' are multiples of stride."""
+        self._samples, self._levels = draw.apply(samples), levels
+        rows, columns = (-(-n // stride) * stride for n in self._samples.shape[-2:])
+        self.shape = (3, rows, columns)
+
+    def __getitem__(self, window: tuple[slice, slice, slice]) -> Tensor:
+        """All channels of some rows and columns, which begin inside the picture."""
+        _, rows, columns = window
+        part = self._samples[:, rows, columns]
+        x = part.float().div_(self._levels).expand(3, -1, -1)
+        missing = [
+            len(range(*at.indices(size))) - found
+            for at, size, found in zip(window[1:], self.shape[1:], part.shape[1:], strict=True)
+        ]
+        return functional.pad(x[None], (0, missing[1], 0, missing[0]), mode="replicate")[0] if any(missing) else x
 
 
 def latent_size(draw: Draw, height: int, width: int, stride: int) -> tuple[int, int]:
@@ -45,15 +60,28 @@ def latent_size(draw: Draw, height: int, width: int, stride: int) -> tuple[int, 
 
 
 def reconstruct(
-    model: Model, y_hat: Tensor, quality: float, draw: Draw, shape: tuple[int, int, int], levels: int
+    model: Model,
+    y_hat: Tensor,
+    quality: float,
+    draw: Draw,
+    shape: tuple[int, int, int],
+    levels: int,
+    dtype: torch.dtype = torch.float32,
 ) -> Tensor:
-    """What the decoder gives back: synthesise, crop, invert the transform, clip, round.
+    """What the decoder gives back: synthesise, clip, round, crop, invert the transform.
 
-    y_hat: (M, h, w). shape: (C, H, W) of the picture. Returns (C, H, W) integers in 0 .. levels, as float32.
+    y_hat: (M, h, w). shape: (C, H, W) of the picture. dtype: in which the synthesis computes. Returns (C, H, W)
+    integers in 0 .. levels, uint8 or int32.
     """
     channels, height, width = shape
     rows, columns = draw.size(height, width)
-    x = draw.undo(model.family.g_s(y_hat, quality)[:, :rows, :columns])
+    x = model.family.g_s(y_hat, quality, dtype, partial(_rounded, channels, levels))
+    return draw.undo(x[:, :rows, :columns])
+
+
+def _rounded(channels: int, levels: int, x: Tensor) -> Tensor:
+    """(3, H, W) floats, of which 0 .. 1 is meant, to (C, H, W) integers."""
     if channels == 1:
         x = x.mean(0, keepdim=True)
-    return x.nan_to_num_(0).clamp_(0, 1).mul_(levels).round_()
+    whole = x.nan_to_num(0).clamp_(0, 1).mul_(levels).round_()
+    return whole.to(torch.uint8 if levels < 256 else torch.int32)

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from twcodec.codec import resources
 from twcodec.errors import LimitError
 
 _NO_MEMORY = ("can't allocate memory", "out of memory", "could not create a primitive", "bad_alloc")
@@ -16,31 +17,42 @@ _NO_MEMORY = ("can't allocate memory", "out of memory", "could not create a prim
 
 
 class _Held:
-    """A setting of the process that calls from several threads hold at once.
+    """A setting of the process that calls from several threads hold at once, and that is as it was when all have gone.
 
-    It is read when the first of them comes, and put back when the last one goes; where torch keeps it for each
-    thread, whenever one goes.
+    Where torch keeps it for each thread, a thread that is new begins with what was set last, by any of them: what it
+    finds is its own unless one of the calls that run has set it.
     """
 
     def __init__(self, read: Callable[[], Any], write: Callable[[Any], None], per_thread: bool = False) -> None:
         """per_thread: what is written holds for the calling thread, and for threads that are new."""
         self._read, self._write, self._per_thread = read, write, per_thread
-        self._lock, self._holders, self._before = threading.Lock(), 0, None
+        self._lock, self._before = threading.Lock(), None
+        self._held: list[Any] = []
+
+    def at(self, value: Any) -> contextlib.AbstractContextManager[None]:
+        """Set `value` while the block runs; where several overlap, the latest counts."""
+        return self.following(lambda _: value)
 
     @contextlib.contextmanager
-    def at(self, value: Any) -> Iterator[None]:
-        """Set `value` while the block runs; where several overlap, the latest counts."""
+    def following(self, choose: Callable[[Any], Any]) -> Iterator[None]:
+        """As `at`, with a value that follows from what is set outside of all calls."""
         with self._lock:
-            if self._holders == 0:
-                self._before = self._read()
-            self._holders += 1
-            self._write(value)
+            found = self._read()
+            own = self._before if found in self._held else found
+            value = choose(own)
+            if value != own:
+                if not self._held:
+                    self._before = own
+                self._held.append(value)
+            if value != found or not self._per_thread:  # cuDNN has more switches than are read
+                self._write(value)
         try:
             yield
         finally:
-            with self._lock:
-                self._holders -= 1
-                self._write(self._before if self._holders == 0 or self._per_thread else value)
+            if value != own:
+                with self._lock:
+                    self._held.remove(value)
+                    self._write(value if self._held and not self._per_thread else own)
 
 
 def _read_cudnn() -> tuple[bool, bool, bool]:
@@ -63,14 +75,13 @@ _cudnn = _Held(_read_cudnn, _write_cudnn)
 
 @contextlib.contextmanager
 def running(device: torch.device, threads: int | None) -> Iterator[None]:
-    """One call's settings. LimitError: the memory is not enough.
+    """One call's settings. threads: None is `resources.threads`. LimitError: the memory is not enough.
 
     cuDNN convolves in fp32, not TF32, so that pixels differ by at most one level between devices, and by the same
     algorithm each time, so that the decoder makes what the encoder has scored.
     """
     with contextlib.ExitStack() as held:
-        if threads is not None:
-            held.enter_context(_threads.at(threads))
+        held.enter_context(_threads.following(resources.threads) if threads is None else _threads.at(threads))
         if device.type == "cuda":
             held.enter_context(_cudnn.at(_EXACT_CUDNN))
         held.enter_context(torch.autocast(device.type, enabled=False))  # the caller may be inside one of its own

@@ -28,7 +28,8 @@ class Settings:
     only the picture as it is, "always" only transformed ones. transforms: names to draw from; () for the default set.
     seed: a fixed start for the draws, for tests; None takes them from the system's secure generator. quality: None is
     the model's own choice. score: "fast" ranks the branches of a model with a serial context by one masked convolution
-    over all of the latent instead of by what would be coded.
+    over all of the latent instead of by what would be coded. measure: where branches were scored in bf16, measure the
+    winner's distortion in fp32, as the decoder has it, for the report; not for pictures of over 2^24 pixels.
     """
 
     quality: float | None = None
@@ -40,6 +41,7 @@ class Settings:
     precision: Precision = "auto"
     verify: bool = True
     score: Score = "exact"
+    measure: bool = False
 
     def __post_init__(self) -> None:
         """UsageError: a value that cannot be meant. The quality is checked against the model later."""

@@ -1,7 +1,7 @@
 """The normative integer arithmetic of the entropy path (formats/twc-1.md, section 6).
 
-Integers are carried in float64. Every sum stays below 2^53 (`layers.bound` proves it when a model is loaded), so
-each is exact in any order, on any device, with any number of threads.
+Activations are int32. Sums are carried in float64 and stay below 2^53 (`layers.bound` proves it when a model is
+loaded), so each is exact in any order, on any device, with any number of threads.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ LEAKY_SLOPE = 655
 
 
 def saturate(a: Tensor) -> Tensor:
-    """Clamp activations to -SATURATION < a < SATURATION."""
+    """Clamp activations to -SATURATION < a < SATURATION, in place."""
     return a.clamp_(1 - SATURATION, SATURATION - 1)
 
 
 def requantise(acc: Tensor, scale: Tensor) -> Tensor:
-    """floor(acc scale + 1/2), saturated. acc: (C, N) integers; scale: (C, 1), powers of two, so the product is exact.
+    """floor(acc scale + 1/2), saturated, in int32. acc: (..., C) integers in float64, overwritten.
 
-    Or acc: (N, C) and scale: (C,). acc is overwritten. Adding the half may round where |acc scale| is near 2^52 or
+    scale: (C,), powers of two, so the product is exact. Adding the half may round where |acc scale| is near 2^52 or
     its fraction has over 52 bits, but never across an integer that saturation leaves apart.
     """
-    return saturate(acc.mul_(scale).add_(0.5).floor_())
+    return saturate(acc.mul_(scale).add_(0.5).floor_()).int()
 
 
 def leaky_relu(a: Tensor) -> Tensor:
-    """a for a >= 0, floor(a 655 / 2^16 + 1/2) below. Any shape of integers."""
-    return torch.maximum(a, a.mul(LEAKY_SLOPE / 65536).add_(0.5).floor_())  # the slope is under 1
+    """a for a >= 0, floor(a 655 / 2^16 + 1/2) below. int32, in which the product, below 2^31, is exact."""
+    return torch.maximum(a, a.mul(LEAKY_SLOPE).add_(1 << 15).bitwise_right_shift_(16))  # the slope is under 1
 
 
 def relu(a: Tensor) -> Tensor:

@@ -8,7 +8,6 @@ the plain coder in tests/exact holds that, bit for bit.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -53,42 +52,120 @@ class TableCoder:
         self._first = tables.first
         self._escape = tables.length - 1
 
-    def encode(self, encoder: Any, symbols: NDArray[np.int32], index: NDArray[np.integer[Any]]) -> None:
+    def encode(self, encoder: Any, symbols: NDArray[np.integer[Any]], index: NDArray[np.integer[Any]]) -> None:
         """Code symbols: (N,), |s| <= SYMBOL_LIMIT, each with the table that `index`: (N,) names."""
-        order = np.argsort(index, kind="stable")
-        tables = index[order]
-        entries = symbols[order] - self._first[tables]
-        escape = self._escape[tables]
-        outside = (entries < 0) | (entries >= escape)
-        v = _fold(entries[outside], escape[outside])
-        entries[outside] = escape[outside]
-        for table, part in self._groups(tables):
-            encoder.encode(entries[part], self._models[table])
-        if len(v):
-            _encode_escapes(encoder, v)
+        groups = _Groups(index, len(self._models))
+        grouped, escaped = groups.gather(symbols), []
+        for runs in groups.chunks():
+            entries = grouped[runs.start : runs.stop] - runs.of(self._first)
+            escape = runs.of(self._escape)
+            outside = entries.view(np.uint32) >= escape.view(np.uint32)  # negative ones are large, too
+            if outside.any():
+                escaped.append(_fold(entries[outside], escape[outside]))
+                entries[outside] = escape[outside]
+            for table, part in runs:
+                encoder.encode(entries[part], self._models[table])
+        if escaped:
+            _encode_escapes(encoder, np.concatenate(escaped))
 
-    def decode(self, decoder: Any, index: NDArray[np.integer[Any]]) -> NDArray[np.int32]:
+    def decode(self, decoder: Any, index: NDArray[np.integer[Any]]) -> NDArray[np.int16]:
         """The symbols: (N,) that were coded with these table indices. CorruptError: no encoder made these bytes."""
-        order = np.argsort(index, kind="stable")
-        tables = index[order]
-        entries = np.empty(len(index), np.int32)
-        for table, part in self._groups(tables):
-            entries[part] = _decode(decoder, self._models[table], part.stop - part.start)
-        found = entries + self._first[tables]
-        outside = entries == self._escape[tables]
-        if outside.any():
-            which = tables[outside]
-            found[outside] = _decode_escapes(decoder, self._first[which], self._escape[which])
-        symbols = np.empty(len(found), np.int32)
-        symbols[order] = found
-        return symbols
+        groups = _Groups(index, len(self._models))
+        grouped, escaped = np.empty(len(index), np.int16), []
+        for runs in groups.chunks():
+            entries, first, escape = np.empty(len(runs), np.int32), runs.of(self._first), runs.of(self._escape)
+            for table, part in runs:
+                entries[part] = _decode(decoder, self._models[table], part.stop - part.start)
+            where = np.flatnonzero(entries == escape)
+            escaped.append((runs.start + where, first[where], escape[where]))
+            grouped[runs.start : runs.stop] = entries + first
+        where, first, escape = (np.concatenate(parts) for parts in zip(*escaped, strict=True)) if escaped else _NONE
+        if len(where):
+            grouped[where] = _decode_escapes(decoder, first, escape)
+        return groups.scatter(grouped)
 
-    def _groups(self, tables: NDArray[np.integer[Any]]) -> Iterator[tuple[int, slice]]:
-        """Each table that occurs, and where: tables are in ascending order."""
-        starts = [0, *(np.flatnonzero(np.diff(tables)) + 1).tolist(), len(tables)]
-        for start, stop in itertools.pairwise(starts):
-            if start < stop:
-                yield int(tables[start]), slice(start, stop)
+
+class _Groups:
+    """Symbols by table: all of the first table in their order, then all of the second, ..., in bounded memory."""
+
+    def __init__(self, index: NDArray[np.integer[Any]], tables: int) -> None:
+        """index: (N,), the table of each symbol, below `tables`."""
+        self._index, self._counts = index, np.zeros(tables, np.int64)
+        for start in range(0, len(index), _BLOCK):  # bincount makes eight bytes of each
+            self._counts += np.bincount(index[start : start + _BLOCK], minlength=tables)
+        self._ends = np.cumsum(self._counts)
+
+    def gather(self, values: NDArray[Any]) -> NDArray[Any]:
+        """(N,) as they come to (N,) by table."""
+        grouped = np.empty_like(values)
+        for own, order, places in self._blocks():
+            taken = values[own][order]
+            for here, there in places:
+                grouped[there] = taken[here]
+        return grouped
+
+    def scatter(self, grouped: NDArray[Any]) -> NDArray[Any]:
+        """The inverse of `gather`."""
+        values = np.empty_like(grouped)
+        for own, order, places in self._blocks():
+            taken = np.empty(len(order), grouped.dtype)
+            for here, there in places:
+                taken[here] = grouped[there]
+            values[own][order] = taken
+        return values
+
+    def _blocks(self) -> Iterator[tuple[slice, NDArray[np.int64], list[tuple[slice, slice]]]]:
+        """Blocks of symbols: where each lies, its order by table, and where in it and in all each table's share is."""
+        filled = self._ends - self._counts
+        for start in range(0, len(self._index), _BLOCK):
+            own = slice(start, min(start + _BLOCK, len(self._index)))
+            order = np.argsort(self._index[own], kind="stable")
+            if own.stop - own.start == len(self._index):
+                yield own, order, [(own, own)]
+                return
+            counts = np.bincount(self._index[own], minlength=len(filled))
+            ends = np.cumsum(counts)
+            present = np.flatnonzero(counts).tolist()
+            places = [(slice(ends[t] - counts[t], ends[t]), slice(filled[t], filled[t] + counts[t])) for t in present]
+            filled += counts
+            yield own, order, places
+
+    def chunks(self) -> Iterator[_Runs]:
+        """What lies by table, a bounded number of symbols at a time."""
+        return (
+            _Runs(start, min(start + _BLOCK, len(self._index)), self._counts, self._ends)
+            for start in range(0, len(self._index), _BLOCK)
+        )
+
+
+class _Runs:
+    """The symbols start .. stop - 1 by table, as runs of one table each."""
+
+    def __init__(self, start: int, stop: int, counts: NDArray[np.int64], ends: NDArray[np.int64]) -> None:
+        """counts, ends: of each table's symbols."""
+        self.start, self.stop = start, stop
+        inside = ends.clip(start, stop) - (ends - counts).clip(start, stop)
+        self._tables = np.flatnonzero(inside)
+        self._lengths = inside[self._tables]
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    def __iter__(self) -> Iterator[tuple[int, slice]]:
+        """Each table, and where its symbols are, from the start of these."""
+        ends = np.cumsum(self._lengths).tolist()
+        for table, begin, end in zip(self._tables.tolist(), [0, *ends], ends, strict=False):
+            yield table, slice(begin, end)
+
+    def of(self, by_table: NDArray[np.int32]) -> NDArray[np.int32]:
+        """For each symbol, what is its table's."""
+        return np.repeat(by_table[self._tables], self._lengths)
+
+
+_BLOCK = 1 << 18
+"""Symbols that are sorted or coded at a time: bounds the memory for it."""
+
+_NONE = (np.zeros(0, np.int64), np.zeros(0, np.int32), np.zeros(0, np.int32))
 
 
 def new_encoder() -> Any:

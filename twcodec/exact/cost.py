@@ -26,19 +26,36 @@ class Cost:
         self._first = torch.from_numpy(tables.first).to(device)
         self._escape = torch.from_numpy(tables.length - 1).to(device)
         self._start = torch.from_numpy(tables.start.astype(np.int32)).to(device)
+        near = torch.arange(-_NEAR, _NEAR + 1, dtype=torch.int32, device=device).repeat(len(tables))
+        index = torch.arange(len(tables), dtype=torch.int32, device=device).repeat_interleave(2 * _NEAR + 1)
+        self._near = self._look_up(near, index).float()
 
     def __call__(self, symbols: Tensor, index: Tensor) -> Tensor:
-        """Sum of the bits of `symbols`, each under the table that `index` names, both of one shape."""
-        parts = zip(torch.split(symbols.reshape(-1), _PART), torch.split(index.reshape(-1), _PART), strict=True)
+        """Sum of the bits of `symbols`, each under the table that `index` names, both (N,)."""
+        parts = zip(torch.split(symbols, _PART), torch.split(index, _PART), strict=True)
         return torch.stack([self._of_part(*part) for part in parts]).sum()
 
     def _of_part(self, symbols: Tensor, index: Tensor) -> Tensor:
-        table = index.int()
+        close = symbols.clamp(-_NEAR, _NEAR)
+        entry = index.int().mul_(2 * _NEAR + 1).add_(close).add_(_NEAR)
+        bits = self._near.index_select(0, entry).sum(dtype=torch.float64)
+        far = torch.nonzero(close != symbols)[:, 0]
+        if not len(far):
+            return bits
+        wrong, right = self._near.index_select(0, entry[far]), self._look_up(symbols[far].int(), index[far].int())
+        return bits + (right - wrong).sum()
+
+    def _look_up(self, symbols: Tensor, table: Tensor) -> Tensor:
+        """Bits of each, float64."""
         entry = symbols - self._first[table]
         escape = self._escape[table]
         outside = (entry < 0) | (entry >= escape)
         plain = self._cost[self._start[table] + torch.where(outside, escape, entry)]
-        return plain.sum(dtype=torch.float64) + (_escape_bits(entry, escape) * outside).sum(dtype=torch.float64)
+        return plain.double() + _escape_bits(entry, escape) * outside
+
+
+_NEAR = 15
+"""Symbols of up to this magnitude, nearly all, are looked up at once."""
 
 
 def _escape_bits(entry: Tensor, escape: Tensor) -> Tensor:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from twcodec.exact.arithmetic import ONE
-from twcodec.exact.hyperprior import Hyperprior, Lane, Walked
+from twcodec.exact.hyperprior import Hyperprior
 from twcodec.exact.tables import SYMBOL_LIMIT, TOTAL, Tables
+from twcodec.exact.walk import Walked
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from torch import Tensor
+
+    from twcodec.exact.symbols import Symbols
+    from twcodec.exact.walk import Lane
 
 
 class Factorised(Hyperprior):
@@ -27,5 +33,8 @@ class Factorised(Hyperprior):
         super().__init__(unused, tables, np.zeros(0, np.int32), medians, 0.0, device)
 
     def _walk(self, lane: Lane) -> Walked:
-        nothing = lane.z_hat.new_zeros(0, lane.height, lane.width)
-        return nothing.byte(), nothing.float(), lane.z_hat.div(ONE).float()
+        return Walked(lane.height, lane.width, 0, lane.z_hat.device)
+
+    def _symbols(self, z: Tensor, quality: float, walked: Walked) -> Symbols:
+        nothing = super()._symbols(z, quality, walked)
+        return replace(nothing, y_hat=self._z_hat(z, quality).permute(2, 0, 1).float().div_(ONE))

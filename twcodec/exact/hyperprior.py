@@ -7,8 +7,7 @@ codable, so what makes it need not be exact.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,8 +18,9 @@ from twcodec.exact import coder
 from twcodec.exact.arithmetic import ONE, SATURATION
 from twcodec.exact.cost import Cost
 from twcodec.exact.rounding import Rounding
-from twcodec.exact.symbols import Decoded, Rounded, Source, Symbols
-from twcodec.exact.tiles import tiled
+from twcodec.exact.symbols import Decoded, Rounded, Symbols
+from twcodec.exact.tiles import spans
+from twcodec.exact.walk import Lane, Part, Walked
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -41,24 +41,6 @@ TILE = 32
 
 REACH = 2
 """How far from an output lie the positions of z that it depends on, with h_s of two 5x5 and a 3x3 layer."""
-
-
-@dataclass(frozen=True)
-class Lane:
-    """One picture's way through y. z_hat: integers in float64; height, width: of y; quality: on the model's scale."""
-
-    z_hat: Tensor
-    height: int
-    width: int
-    source: Source
-    quality: float = 1.0
-
-
-Walked = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
-"""Levels (uint8), symbols (float32) and y_hat (float32) of every y."""
-
-Selector = slice | Any
-"""What a coding step holds of y: an index into its symbols in raster order, a slice, or an array of bool or int64."""
 
 
 class Hyperprior(ABC):
@@ -108,9 +90,9 @@ class Hyperprior(ABC):
         """Several pictures; where it pays, side by side."""
         return [self._walk(lane) for lane in lanes]
 
-    def _parts(self, _shape: tuple[int, ...]) -> Iterable[Selector]:
+    def _parts(self, _shape: tuple[int, ...]) -> Iterable[Part]:
         """What each coding step holds of y: (M, h, w)."""
-        return (slice(None),)
+        return (Part(),)
 
     def quantise(self, y: Tensor, z: Tensor, quality: float = 1.0) -> Symbols:
         """Symbols of the latents y: (M, h, w) and z: (N, h / 4, w / 4), floats."""
@@ -124,7 +106,7 @@ class Hyperprior(ABC):
 
     def _lane(self, y: Tensor, z_symbols: Tensor, quality: float) -> Lane:
         """An encoder's way through y."""
-        return Lane(self._z_hat(z_symbols, quality), y.shape[1], y.shape[2], self._rounded(y, quality), quality)
+        return Lane(self._z_hat(z_symbols, quality), y.shape[1], y.shape[2], Rounded(y, self._round), quality)
 
     def estimate(self, y: Tensor, z: Tensor, quality: float = 1.0) -> Symbols:
         """What ranks a branch quickly: symbols that may differ from those that are coded. Here they do not."""
@@ -133,7 +115,8 @@ class Hyperprior(ABC):
     def bits(self, symbols: Symbols) -> Tensor:
         """Length of the coded symbols in bits, escapes and the coder's own losses included. A scalar on the device."""
         channel = torch.arange(len(symbols.z), device=symbols.z.device)[:, None, None].expand_as(symbols.z)
-        tables = self._y_cost(symbols.y, symbols.levels) + self._z_cost(symbols.z, channel + symbols.z_first)
+        tables = self._y_cost(*(_in_memory(t) for t in (symbols.y, symbols.levels)))
+        tables = tables + self._z_cost(symbols.z.reshape(-1), channel.reshape(-1) + symbols.z_first)
         return tables + coder.SEAL_BITS + coder.LOSS_BITS * (symbols.y.numel() + symbols.z.numel())
 
     def encode(self, symbols: Symbols) -> bytes:
@@ -141,9 +124,9 @@ class Hyperprior(ABC):
         encoder = coder.new_encoder()
         z = symbols.z.cpu().numpy()
         self._z_coder.encode(encoder, z.ravel(), _channels(z.shape, symbols.z_first))
-        y, levels = symbols.y.cpu().numpy().ravel(), symbols.levels.cpu().numpy().ravel()
+        y, levels = _as_walked(symbols.y), _as_walked(symbols.levels)
         for part in self._parts(tuple(symbols.y.shape)):
-            self._y_coder.encode(encoder, y[part], levels[part])
+            self._y_coder.encode(encoder, part.take(y), part.take(levels))
         payload = coder.finish(encoder)
         self._check_possible(payload, tuple(z.shape))
         return payload
@@ -153,9 +136,9 @@ class Hyperprior(ABC):
         decoder = coder.new_decoder(payload)
         z = symbols.z.cpu().numpy()
         same = np.array_equal(self._z_coder.decode(decoder, _channels(z.shape, symbols.z_first)), z.ravel())
-        y, levels = symbols.y.cpu().numpy().ravel(), symbols.levels.cpu().numpy().ravel()
+        y, levels = _as_walked(symbols.y), _as_walked(symbols.levels)
         for part in self._parts(tuple(symbols.y.shape)):
-            same = same and np.array_equal(self._y_coder.decode(decoder, levels[part]), y[part])
+            same = same and np.array_equal(self._y_coder.decode(decoder, part.take(levels)), part.take(y))
         if same:
             coder.check_finished(decoder)
         return same
@@ -176,7 +159,7 @@ class Hyperprior(ABC):
             self._check_possible(payload, shape)
             decoders.append(coder.new_decoder(payload))
             found.append(self._decode_z(decoders[-1], shape, quality))
-            z_hat = self._z_hat(found[-1].double(), quality)
+            z_hat = self._z_hat(found[-1], quality)
             lanes.append(Lane(z_hat, height, width, Decoded(self._y_coder, decoders[-1]), quality))
         walks = self._walk_all(lanes)
         for decoder in decoders:
@@ -187,14 +170,16 @@ class Hyperprior(ABC):
         z = self._z_coder.decode(decoder, _channels(shape, self._z_first(quality))).reshape(shape)
         if np.abs(z).max() > self.z_limit:
             raise CorruptError("a coded symbol is out of range")
-        return torch.from_numpy(z).to(self._medians.device)
+        return torch.from_numpy(z.astype(np.int32)).to(self._medians.device)
 
     def _symbols(self, z: Tensor, quality: float, walked: Walked) -> Symbols:
-        levels, y, y_hat = walked
-        return Symbols(y.int(), z.int(), levels, y_hat, self._z_first(quality))
+        y_hat = self._dequantised(walked, quality)
+        planes = [part.permute(2, 0, 1) for part in (walked.y, walked.levels, y_hat)]
+        return Symbols(planes[0], z, planes[1], planes[2], self._z_first(quality))
 
-    def _rounded(self, y: Tensor, _quality: float) -> Source:
-        return Rounded(y, self._round)
+    def _dequantised(self, walked: Walked, _quality: float) -> Tensor:
+        """y_hat, (h, w, M), in the memory of the means."""
+        return walked.y_hat()
 
     def _z_first(self, _quality: float) -> int:
         """The table of z's first channel."""
@@ -205,13 +190,18 @@ class Hyperprior(ABC):
         return ONE
 
     def _z_symbols(self, z: Tensor, quality: float) -> Tensor:
-        """Symbols of z, in float64."""
+        """Symbols of z: (N, h', w'), int32."""
         centred = (z.double() - self._medians / ONE) * (ONE / self._z_step(quality))
-        return centred.round_().clamp_(-self.z_limit, self.z_limit).nan_to_num_(0)
+        return centred.round_().clamp_(-self.z_limit, self.z_limit).nan_to_num_(0).int()
 
     def _z_hat(self, z_symbols: Tensor, quality: float) -> Tensor:
-        """z as the decoder has it, from symbols in float64: integers, in units of 1 / ONE."""
-        return z_symbols * self._z_step(quality) + self._medians
+        """z as the decoder has it: (h', w', N) int32, in units of 1 / ONE."""
+        z_hat = z_symbols.double() * self._z_step(quality) + self._medians
+        return self._within(z_hat).int().permute(1, 2, 0).contiguous()
+
+    def _within(self, z_hat: Tensor) -> Tensor:
+        """z_hat in the range of activations, where symbols and medians alone do not see to it."""
+        return z_hat
 
     def _check_possible(self, payload: bytes, z_shape: tuple[int, ...]) -> None:
         """CorruptError if not even the cheapest z symbols of such a picture fit in the payload."""
@@ -219,13 +209,14 @@ class Hyperprior(ABC):
             raise CorruptError(f"{len(payload)} bytes of coded symbols cannot hold a picture of this size")
 
     def _levels_of(self, scales: Tensor) -> Tensor:
-        """Table index (uint8) of each scale, integers in any float type."""
-        return self._level_of[scales.sub(self._lowest).clamp_(0, len(self._level_of) - 1).int()]
+        """Table index (uint8) of each scale, int32."""
+        entry = scales.sub(self._lowest).clamp_(0, len(self._level_of) - 1)
+        return self._level_of.index_select(0, entry.reshape(-1)).view(scales.shape)
 
-    def _levels_and_means(self, parameters: Tensor, dim: int = 0) -> tuple[Tensor, Tensor]:
-        """Levels and means (float32, multiples of 1 / ONE) from scales and means, 2 M integers along dim."""
-        scales, means = parameters.chunk(2, dim)
-        return self._levels_of(scales), means.float().div(ONE)
+    def _levels_and_means(self, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        """Levels and means (float32, multiples of 1 / ONE) from scales and means, (..., 2 M) int32."""
+        scales, means = parameters.chunk(2, -1)
+        return self._levels_of(scales), means.float().div_(ONE)
 
 
 class ScaleHyperprior(Hyperprior):
@@ -234,38 +225,71 @@ class ScaleHyperprior(Hyperprior):
     means = False
 
     def __init__(self, h_s: Sequence[Network], *shared: Any, reach: int = REACH) -> None:
-        """h_s: z_hat (N, ...) -> scales (M, ...). shared: as `Hyperprior`. reach: of h_s, in positions of z."""
+        """h_s: z_hat (..., N) -> scales (..., M). shared: as `Hyperprior`. reach: of h_s, in positions of z."""
         super().__init__(*shared)
         self._h_s, self._reach = h_s, reach
 
     def _walk(self, lane: Lane) -> Walked:
-        scales, means = self._parameters(lane)
-        levels = self._levels_of(scales)
-        y = lane.source.everywhere(levels, means)
-        return levels, y, y + means
+        walked: Walked | None = None
+        for rows, columns, parameters in upsampled(self._h_s, lane, self._reach):
+            channels = parameters.shape[-1] // (2 if self.means else 1)
+            walked = walked or Walked(lane.height, lane.width, channels, parameters.device)
+            scales = parameters[..., :channels]
+            walked.levels[rows, columns] = self._levels_of(self._scaled(scales, lane.quality))
+            if self.means:
+                walked.means[rows, columns] = parameters[..., channels:].float().div_(ONE)
+        assert walked is not None  # a picture has at least one tile
+        self._filled(walked, lane)
+        return walked
 
-    def _parameters(self, lane: Lane) -> tuple[Tensor, Tensor]:
-        """Scales (integers) and means (multiples of 1 / ONE), float32."""
-        out = upsampled(self._h_s, lane, self._reach)
-        if not self.means:
-            return out, torch.zeros_like(out)
-        scales, means = out.chunk(2)
-        return scales, means.div(ONE)
+    def _scaled(self, scales: Tensor, _quality: float) -> Tensor:
+        """Scales, int32, as they count at a quality."""
+        return scales
+
+    def _filled(self, walked: Walked, lane: Lane) -> None:
+        """Find the symbols, levels and means given."""
+        lane.source.fill(walked, Part())
 
 
 class MeanScaleHyperprior(ScaleHyperprior):
-    """All of y in one step (Minnen et al. 2018, without context): h_s gives scales and means (2 M, ...)."""
+    """All of y in one step (Minnen et al. 2018, without context): h_s gives scales and means (..., 2 M)."""
 
     means = True
 
 
 Network = Callable[[torch.Tensor], torch.Tensor]
-"""A layer, or what lies between two: integers in float64 to the same."""
+"""A layer, or what lies between two: (h, w, C) int32 to the same."""
 
 
-def upsampled(h_s: Sequence[Network], lane: Lane, reach: int) -> Tensor:
-    """h_s on a picture's z_hat, cropped to y's grid. float32."""
-    return tiled(chain(h_s), lane.z_hat, TILE, reach, up=STRIDE)[:, : lane.height, : lane.width]
+def upsampled(h_s: Sequence[Network], lane: Lane, reach: int) -> Iterator[tuple[slice, slice, Tensor]]:
+    """h_s on a picture's z_hat, tile by tile: rows and columns of y's grid, and what h_s gives there, (h, w, C)."""
+    height, width = lane.z_hat.shape[:2]
+    for rows, seen_rows in spans(height, TILE, reach):
+        for columns, seen_columns in spans(width, TILE, reach):
+            out = lane.z_hat[seen_rows, seen_columns]
+            for layer in h_s:
+                out = layer(out)
+            where, inner = zip(
+                _on_y(rows, seen_rows.start, lane.height), _on_y(columns, seen_columns.start, lane.width), strict=True
+            )
+            yield where[0], where[1], out[inner]
+
+
+def _on_y(span: slice, seen_from: int, size: int) -> tuple[slice, slice]:
+    """Where a tile's positions of z lie on y's grid of `size`, and in what h_s gives for the tile."""
+    start, stop = STRIDE * span.start, min(STRIDE * span.stop, size)
+    return slice(start, stop), slice(start - STRIDE * seen_from, stop - STRIDE * seen_from)
+
+
+def features_of(h_s: Sequence[Network], lane: Lane, reach: int) -> Tensor:
+    """h_s on all of a picture's z_hat: (h, w, F) int32."""
+    whole: Tensor | None = None
+    for rows, columns, out in upsampled(h_s, lane, reach):
+        if whole is None:
+            whole = out.new_empty(lane.height, lane.width, out.shape[-1])
+        whole[rows, columns] = out
+    assert whole is not None  # a picture has at least one tile
+    return whole
 
 
 def _levels_by_scale(thresholds: NDArray[np.int32]) -> tuple[int, NDArray[np.uint8]]:
@@ -278,16 +302,14 @@ def _levels_by_scale(thresholds: NDArray[np.int32]) -> tuple[int, NDArray[np.uin
     return lowest, np.searchsorted(thresholds, np.arange(lowest, highest + 1), side="right").astype(np.uint8)
 
 
-def chain(layers: Sequence[Network]) -> Network:
-    """Layers one behind the other, from integers in any float type to float32, in which activations are exact."""
+def _in_memory(t: Tensor) -> Tensor:
+    """(M, h, w) flat, in the order in which it lies in memory."""
+    return t.permute(1, 2, 0).reshape(-1)
 
-    def run(a: Tensor) -> Tensor:
-        a = a.double()
-        for layer in layers:
-            a = layer(a)
-        return a.float()
 
-    return run
+def _as_walked(t: Tensor) -> NDArray[Any]:
+    """(M, h, w) to (h, w, M)."""
+    return t.permute(1, 2, 0).cpu().numpy()
 
 
 _STRIPPED_BITS = 64

@@ -24,26 +24,35 @@ def passes(device: str) -> bool:
 
 def answer(device: torch.device) -> int:
     """CRC-32 of a transposed and a plain layer on pseudo-random integers near the ends of their ranges."""
-    a = torch.from_numpy(inputs().astype(np.float64)).to(device)
+    a = _channels_last(inputs()).to(device)
     for weight, bias, shift, geometry in test_layers():
         a = Layer(weight, bias, shift, geometry, activation=True, device=device)(a)
-    return zlib.crc32(a.cpu().numpy().astype(">i4").tobytes())
+    return _crc(a)
 
 
 def depthwise_answer(device: torch.device) -> int:
     """The same of a depthwise layer on the inputs and their magnitudes."""
-    a = torch.from_numpy(inputs().astype(np.float64)).to(device)
+    a = _channels_last(inputs()).to(device)
     weight, bias = _integers(6, (16, 1, 3, 3), 1 << 15).astype(np.int16), _integers(7, (16,), 1 << 30)
-    out = DepthwiseLayer(weight, bias, np.arange(16, dtype=np.int32) + 10, device)(torch.cat([a, a.abs()]))
-    return zlib.crc32(out.cpu().numpy().astype(">i4").tobytes())
+    out = DepthwiseLayer(weight, bias, np.arange(16, dtype=np.int32) + 10, device)(torch.cat([a, a.abs()], -1))
+    return _crc(out)
 
 
 def row_answer(device: torch.device) -> int:
     """The same of a layer on rows of the inputs."""
-    a = torch.from_numpy(inputs().astype(np.float64)).to(device).view(7, 40)
+    a = torch.from_numpy(inputs().astype(np.int32)).to(device).view(7, 40)
     weight, bias = _integers(8, (24, 40), 1 << 15).astype(np.int16), _integers(9, (24,), 1 << 30)
     out = RowLayer(weight, bias, np.arange(24, dtype=np.int32) + 10, True, device)(a)
     return zlib.crc32(out.cpu().numpy().astype(">i4").tobytes())
+
+
+def _channels_last(a: np.ndarray) -> torch.Tensor:  # type: ignore[type-arg]
+    return torch.from_numpy(a.transpose(1, 2, 0).astype(np.int32))
+
+
+def _crc(a: torch.Tensor) -> int:
+    """Of (H, W, C), in the order (C, H, W)."""
+    return zlib.crc32(a.cpu().numpy().transpose(2, 0, 1).astype(">i4").tobytes())
 
 
 def inputs() -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:

@@ -79,7 +79,7 @@ class _Requantised:
         self._scale = torch.from_numpy(np.exp2(-shift.astype(np.float64))).to(device)
 
     def _finished(self, sums: Tensor) -> Tensor:
-        """sums: (..., O), overwritten."""
+        """Sums (..., O) in float64, overwritten, to activations in int32."""
         out = requantise(sums.add_(self._bias), self._scale)
         return leaky_relu(out) if self.activation else out
 
@@ -110,18 +110,22 @@ class Layer(_Requantised):
         self._phases = [_Phase(weight, *found, make) for found in _phases(geometry)]
 
     def __call__(self, a: Tensor) -> Tensor:
-        """a: (I, H, W) integers in float64. Returns (O, H', W'), in memory channels last."""
-        rows, columns = self._size(a.shape[1]), self._size(a.shape[2])
-        planes = self._phases[0].planes(a.permute(1, 2, 0))
+        """a: (H, W, I) int32. Returns (H', W', O) int32."""
+        rows, columns = self._size(a.shape[0]), self._size(a.shape[1])
+        planes = self._phases[0].planes(a)
         if len(self._phases) == 1:
-            out = self._phases[0](planes, rows, columns, self.geometry.stride)
-        else:
-            step = self.geometry.stride
-            out = a.new_empty(rows, columns, self.outputs)
-            for phase in self._phases:
-                part = out[phase.row :: step, phase.column :: step]
-                part.copy_(phase(planes, part.shape[0], part.shape[1], 1))
-        return self._finished(out).permute(2, 0, 1)
+            return self._of_phase(self._phases[0], planes, rows, columns, self.geometry.stride)
+        step = self.geometry.stride
+        out = a.new_empty(rows, columns, self.outputs)
+        for phase in self._phases:
+            part = out[phase.row :: step, phase.column :: step]
+            part.copy_(self._of_phase(phase, planes, part.shape[0], part.shape[1], 1))
+        return out
+
+    def _of_phase(self, phase: _Phase, planes: Tensor, rows: int, columns: int, stride: int) -> Tensor:
+        """(rows, columns, O) int32, a band of rows after the other."""
+        parts = [self._finished(sums) for sums in phase(planes, rows, columns, stride)]
+        return (parts[0] if len(parts) == 1 else torch.cat(parts)).view(rows, columns, -1)
 
     def _size(self, n: int) -> int:
         g = self.geometry
@@ -151,18 +155,17 @@ class _Phase:
         """Inputs (H, W, I) as every phase of the layer takes them: (P, H, W, I)."""
         return self._product.planes(a)
 
-    def __call__(self, planes: Tensor, rows: int, columns: int, stride: int) -> Tensor:
-        """planes: (P, H, W, I). Returns sums (rows, columns, O)."""
-        if self._places == [(0, 0)] and stride == 1:
-            return self._product(planes.reshape(len(planes), rows * columns, -1)).view(rows, columns, -1)
+    def __call__(self, planes: Tensor, rows: int, columns: int, stride: int) -> Iterator[Tensor]:
+        """planes: (P, H, W, I). Yields sums (n, O) of all rows x columns outputs in order."""
         window = _Window(planes, self._places, rows, columns, stride)
         band = max(1, _BAND // columns)
-        parts = [self._product(window.gathered(row, min(row + band, rows))) for row in range(0, rows, band)]
-        return torch.cat(parts).view(rows, columns, -1)
+        for row in range(0, rows, band):
+            yield self._product(window.gathered(row, min(row + band, rows)))
 
 
-_BAND = 1 << 13
-"""Outputs whose inputs are gathered at a time: bounds the memory, which is that of the inputs times the kernel."""
+_BAND = 1 << 11
+"""Outputs that are computed at a time: bounds the memory, which is that of the inputs times the kernel, and keeps it in
+the processor's cache."""
 
 
 class _Window:
@@ -225,7 +228,7 @@ class RowLayer(_Requantised):
         self._product = product(weight.reshape(len(weight), -1), device)
 
     def __call__(self, a: Tensor) -> Tensor:
-        """a: (n, I) integers in any float type. Returns (n, O) in float64."""
+        """a: (n, I) int32. Returns (n, O) int32."""
         return self._finished(self._product(self._product.planes(a)))
 
 
@@ -241,14 +244,25 @@ class DepthwiseLayer(_Requantised):
     ) -> None:
         """weight: (C, 1, k, k), k odd; bias, shift: (C,). UnsupportedError: as `Layer`."""
         super().__init__(weight, bias, shift, False, device)
-        self._kernel = torch.from_numpy(weight[:, 0].astype(np.float64)).to(device)
+        self._kernel = torch.from_numpy(weight[:, 0].transpose(1, 2, 0).astype(np.float64)).to(device)  # (k, k, C)
+        self.reach = weight.shape[-1] // 2
 
-    def __call__(self, a: Tensor) -> Tensor:
-        """a: (C, H, W) integers in float64. Returns (C, H, W)."""
-        side, (height, width) = self._kernel.shape[-1], a.shape[1:]
-        padded = functional.pad(a, [side // 2] * 4)
-        acc = torch.zeros_like(a)
-        for u in range(side):
-            for v in range(side):
-                acc.addcmul_(padded[:, u : u + height, v : v + width], self._kernel[:, u, v, None, None])
-        return self._finished(acc.permute(1, 2, 0)).permute(2, 0, 1)
+    def __call__(self, a: Tensor, rows: slice | None = None) -> Tensor:
+        """a: (H, W, C) int32. rows: those to compute. Returns (rows, W, C) int32."""
+        first, end = (0, len(a)) if rows is None else (rows.start, rows.stop)
+        band = max(1, _DEPTHWISE_BAND // a.shape[1])
+        return torch.cat([self._rows(a, row, min(row + band, end)) for row in range(first, end, band)])
+
+    def _rows(self, a: Tensor, first: int, end: int) -> Tensor:
+        top, bottom = first - self.reach, end + self.reach
+        seen = a[max(0, top) : bottom].double()
+        padded = functional.pad(seen, (0, 0, self.reach, self.reach, max(0, -top), max(0, bottom - len(a))))
+        acc = torch.zeros((end - first, *a.shape[1:]), dtype=torch.float64, device=a.device)
+        for u, of_row in enumerate(self._kernel):
+            for v, weight in enumerate(of_row):
+                acc.addcmul_(padded[u : u + end - first, v : v + a.shape[1]], weight)
+        return self._finished(acc)
+
+
+_DEPTHWISE_BAND = 1 << 8
+"""Positions that a depthwise layer computes at a time, in float64: what they take stays in the processor's cache."""

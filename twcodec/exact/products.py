@@ -27,7 +27,7 @@ class Product(Protocol):
     """A matrix of weights that multiplies activations, which are first split into the planes that it works on."""
 
     def planes(self, a: Tensor) -> Tensor:
-        """(...) integers of under 22 bits, in any float type, to (P, ...), which may be gathered and padded with 0."""
+        """(...) int32 of under 22 bits to (P, ...), which may be gathered and padded with 0."""
 
     def __call__(self, planes: Tensor) -> Tensor:
         """(P, n, K) to (n, O), sums in float64."""
@@ -84,11 +84,14 @@ class ByteProduct:
 
     def planes(self, a: Tensor) -> Tensor:
         """See `Product`. Three planes, or two where they hold all of a."""
-        count = 2 if a.numel() and a.abs().max() <= _HIGHEST else 3
-        # the bytes of the sum, less 128, are signed digits
-        shifted = a.int().add_(_MIDDLE[count]).unsqueeze(-1).view(torch.int8)
-        digits = shifted.movedim(-1, 0)[:count]
-        return _packed(digits).bitwise_xor_(-128)
+        low, high = torch.aminmax(a) if a.numel() else (a.new_zeros(()), a.new_zeros(()))
+        count = 2 if int(low) >= -_HIGHEST and int(high) <= _HIGHEST else 3
+        digits = a.new_empty((count, *a.shape), dtype=torch.int8)  # not on the caller's default device
+        # the bytes of the sum, less 128, are signed digits; what is narrowed to a byte wraps around, as it must
+        shifted = a.add(_MIDDLE[count])
+        for i in range(count):
+            digits[i] = shifted if i == 0 else shifted.bitwise_right_shift_(8)
+        return digits.bitwise_xor_(-128)
 
     def __call__(self, planes: Tensor) -> Tensor:
         """See `Product`."""
@@ -99,7 +102,7 @@ class ByteProduct:
         count, n, inputs = planes.shape
         sums = torch._int_mm(planes.reshape(count * n, inputs).contiguous(), self._matrix)
         low, high = torch.split(sums if self._narrow else sums.double(), self._outputs, 1)
-        by_plane = torch.add(low, high, alpha=256).double().view(count, n, -1)
+        by_plane = torch.add(low, high, alpha=256).double().view(count, n, self._outputs)
         total = by_plane[-1]
         for i in reversed(range(count - 1)):
             total = torch.add(by_plane[i], total, alpha=256)
@@ -142,7 +145,7 @@ def _right() -> bool:
         weight = np.where(np.arange(3 * k).reshape(3, k) % 7 < 3, -32767, _HIGHEST).astype(np.int16)
         ends = np.array([[1 - SATURATION], [SATURATION - 1], [-0x180000 - 0x8080], [0x177F7F]])
         inwards = np.array([[1], [-1], [1], [-1]]) * (np.arange(k) % 2)
-        a = torch.from_numpy((ends + inwards).astype(np.float64))  # torch's own would go to the caller's default device
+        a = torch.from_numpy((ends + inwards).astype(np.int32))  # torch's own would go to the caller's default device
         found = []
         for kind in (ByteProduct(weight), FloatProduct(weight, "cpu")):
             found.append(torch.cat([kind(kind.planes(part)) for part in (a, a.clamp(-_HIGHEST, _HIGHEST))]))

@@ -33,12 +33,10 @@ class Rounding:
             self._offset = torch.from_numpy(offsets(rate_weight, saved).astype(np.float32).ravel()).to(device)
 
     def __call__(self, residual: Tensor, levels: Tensor) -> Tensor:
-        """residual: y - mean, (M, h, w) floats; levels: the table of each. Returns symbols as float32."""
-        symbols = residual.round().contiguous()  # so that its parts are views of it
+        """residual: y - mean, floats; levels: the table of each, of the same shape. Returns symbols as float32."""
+        symbols = residual.round()
         if self._offset is not None:
-            parts = (torch.split(t.reshape(-1), _PART) for t in (residual, levels, symbols))
-            for r, level, s in zip(*parts, strict=True):
-                lean(r, level, s, self._offset)
+            lean(residual, levels, symbols, self._offset)
         return symbols.nan_to_num_(0).clamp_(-SYMBOL_LIMIT, SYMBOL_LIMIT)
 
 
@@ -49,17 +47,15 @@ def lean(residual: Tensor, levels: Tensor, symbols: Tensor, offset: Tensor) -> N
     (SYMBOLS + 1),), as `offsets` gives them.
     """
     whole = symbols.abs()
-    needed = offset[levels.int() * (SYMBOLS + 1) + whole.clamp(max=SYMBOLS).nan_to_num_(0).int()]
-    symbols.sub_(symbols.sign() * (residual.abs() - whole < needed - 0.5))
+    entry = levels.int().mul_(SYMBOLS + 1).add_(whole.clamp(max=SYMBOLS).nan_to_num_(0).int())
+    needed = offset.index_select(0, entry.reshape(-1)).view(residual.shape).sub_(0.5)
+    symbols.sub_(symbols.sign().mul_(residual.abs().sub_(whole) < needed))
 
 
 def offsets(rate_weight: float, saved: Any) -> Any:
     """How far beyond k - 1/2 a magnitude must lie to become k. saved: bits that k - 1 saves, an array or a tensor."""
     return (rate_weight * _BIT * saved / 2).clip(0, _LARGEST_OFFSET)  # (r - k + 1)^2 - (k - r)^2 = 2 (r - k + 1/2)
 
-
-_PART = 1 << 20
-"""Symbols that are rounded at a time: bounds the memory for temporary values."""
 
 SYMBOLS = 2
 """Symbols 1 and 2 have an offset of their own; further out that of 2 holds."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import zlib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -9,20 +10,23 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from twcodec.exact.walk import bands
+
 if TYPE_CHECKING:
     from torch import Tensor
 
     from twcodec.exact.coder import TableCoder
     from twcodec.exact.rounding import Rounding
+    from twcodec.exact.walk import Part, Walked
 
 
 @dataclass(frozen=True)
 class Symbols:
     """What is coded for one picture or branch.
 
-    y: (M, h, w), z: (N, ceil(h / 4), ceil(w / 4)), both int32; with a factorised prior y is empty, (0, h, w), and z
+    y: (M, h, w) int16, z: (N, ceil(h / 4), ceil(w / 4)) int32; with a factorised prior y is empty, (0, h, w), and z
     is on y's grid. levels: (M, h, w) uint8, the table of each y symbol. y_hat: (M, h, w) float32, the latent that the
-    decoder will have. z_first: the table of z's first channel.
+    decoder will have. What is (M, h, w) lies in memory channels last. z_first: the table of z's first channel.
     """
 
     y: Tensor
@@ -35,39 +39,40 @@ class Symbols:
 def symbols_crc(symbols: Symbols) -> int:
     """CRC-32 of all symbols, z then y, in (channel, row, column) order, as big-endian 16-bit integers."""
     crc = 0
-    for part in (symbols.z, symbols.y):
-        crc = zlib.crc32(part.cpu().numpy().astype(">i2").tobytes(), crc)
+    for channel in itertools.chain(symbols.z, symbols.y):
+        crc = zlib.crc32(channel.cpu().numpy().astype(">i2").tobytes(), crc)
     return crc
 
 
 class Source(ABC):
-    """Where the symbols of y come from, step by step. Levels are uint8, means float32; symbols float32."""
+    """Where the symbols of y come from, step by step. Levels are uint8, means float32."""
 
     @abstractmethod
-    def everywhere(self, levels: Tensor, means: Tensor, part: Tensor | None = None) -> Tensor:
-        """Symbols of all of y: levels, means (M, h, w). part: bool (M, h, w), which are meant; None: all.
-
-        What is returned elsewhere does not matter.
-        """
+    def fill(self, walked: Walked, part: Part, gain: float = 1.0) -> None:
+        """Find the symbols of a part of y, given levels and means. gain: what y and means are multiplied by."""
 
     @abstractmethod
     def at(self, levels: Tensor, means: Tensor, positions: Tensor) -> Tensor:
-        """Symbols of some positions, in all channels: levels, means (n, M); positions (n,), r w + q."""
+        """Symbols, float32, of some positions in all channels: levels, means (n, M); positions (n,), r w + q."""
 
 
 class Rounded(Source):
     """An encoder's: y - mean, rounded."""
 
     def __init__(self, y: Tensor, rounding: Rounding) -> None:
-        self._y, self._round = y, rounding
+        """y: (M, h, w)."""
+        self._y, self._round = y.permute(1, 2, 0).contiguous(), rounding
 
-    def everywhere(self, levels: Tensor, means: Tensor, part: Tensor | None = None) -> Tensor:
-        """See `Source`; it rounds everywhere."""
-        return self._round(self._y - means, levels)
+    def fill(self, walked: Walked, part: Part, gain: float = 1.0) -> None:
+        """See `Source`. Here all of y is rounded: what a later step holds, that step rounds once more."""
+        for band in bands(self._y):
+            y, means = self._y[band], walked.means[band]
+            residual = y - means if gain == 1 else y * gain - means * gain
+            walked.y[band] = self._round(residual, walked.levels[band]).short()
 
     def at(self, levels: Tensor, means: Tensor, positions: Tensor) -> Tensor:
         """See `Source`."""
-        return self._round(self._y.flatten(1).index_select(1, positions).t() - means, levels)
+        return self._round(self._y.flatten(0, 1).index_select(0, positions) - means, levels)
 
 
 class Decoded(Source):
@@ -76,17 +81,17 @@ class Decoded(Source):
     def __init__(self, coder: TableCoder, decoder: Any) -> None:
         self._coder, self._decoder = coder, decoder
 
-    def everywhere(self, levels: Tensor, means: Tensor, part: Tensor | None = None) -> Tensor:
-        """See `Source`; 0 where `part` does not say."""
-        where = torch.ones_like(levels, dtype=torch.bool) if part is None else part
-        found = torch.zeros(levels.shape, dtype=torch.float32, device=levels.device)
-        found[where] = self._next(levels[where])
-        return found
+    def fill(self, walked: Walked, part: Part, gain: float = 1.0) -> None:
+        """See `Source`."""
+        found = self._coder.decode(self._decoder, part.take(walked.levels.cpu().numpy()))
+        if walked.y.is_cpu:
+            part.put(walked.y.numpy(), found)
+            return
+        y = walked.y.cpu()
+        part.put(y.numpy(), found)
+        walked.y.copy_(y)
 
     def at(self, levels: Tensor, means: Tensor, positions: Tensor) -> Tensor:
         """See `Source`."""
-        return self._next(levels.reshape(-1)).view(levels.shape)
-
-    def _next(self, levels: Tensor) -> Tensor:
-        decoded = self._coder.decode(self._decoder, levels.cpu().numpy())
-        return torch.from_numpy(decoded).to(levels.device, torch.float32)
+        decoded = self._coder.decode(self._decoder, levels.cpu().numpy().ravel())
+        return torch.from_numpy(decoded).to(levels.device, torch.float32).view(levels.shape)

@@ -9,12 +9,14 @@ import torch
 
 from twcodec.errors import UnsupportedError
 from twcodec.exact.arithmetic import ONE, saturate
-from twcodec.exact.hyperprior import REACH, Lane, ScaleHyperprior, Walked
-from twcodec.exact.symbols import Rounded, Source
+from twcodec.exact.hyperprior import REACH, ScaleHyperprior
+from twcodec.exact.walk import Part, bands
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
+
+    from twcodec.exact.walk import Lane, Walked
 
 GAIN_BITS = 16
 GAIN_LIMIT = 1 << 20
@@ -62,17 +64,20 @@ class VariableRateHyperprior(ScaleHyperprior):
         if z_steps is not None:
             self._z_floor = float(self._z_cheapest.reshape(len(gains), -1).sum(1).min())
 
-    def _walk(self, lane: Lane) -> Walked:
-        gain = self._gain(lane.quality)
-        scales, means = self._parameters(lane)
-        levels = self._levels_of(saturate(scales.double().mul_(gain * _UNIT).add_(0.5).floor_()))
-        y = lane.source.everywhere(levels, means * (gain * _UNIT))
-        low, share = self._between_rows(lane.quality)
-        offset = torch.lerp(self._offsets[low], self._offsets[low + 1], share / QUALITY_STEPS)[levels.int()]
-        return levels, y, y.sign() * (y.abs() - offset * (y != 0)) / (gain * _UNIT) + means
+    def _scaled(self, scales: Tensor, quality: float) -> Tensor:
+        return saturate(scales.double().mul_(self._gain(quality) * _UNIT).add_(0.5).floor_()).int()
 
-    def _rounded(self, y: Tensor, quality: float) -> Source:
-        return Rounded(y * (self._gain(quality) * _UNIT), self._round)
+    def _filled(self, walked: Walked, lane: Lane) -> None:
+        lane.source.fill(walked, Part(), gain=self._gain(lane.quality) * _UNIT)
+
+    def _dequantised(self, walked: Walked, quality: float) -> Tensor:
+        low, share = self._between_rows(quality)
+        offsets = torch.lerp(self._offsets[low], self._offsets[low + 1], share / QUALITY_STEPS)
+        for band in bands(walked.y):
+            y = walked.y[band].float()
+            inwards = offsets[walked.levels[band].int()] * (y != 0)
+            walked.means[band] += y.sign() * (y.abs() - inwards) / (self._gain(quality) * _UNIT)
+        return walked.means
 
     def _gain(self, quality: float) -> int:
         """In units of 2^-16: the same integer on every machine."""
@@ -97,8 +102,8 @@ class VariableRateHyperprior(ScaleHyperprior):
     def _z_first(self, quality: float) -> int:
         return 0 if self._z_steps is None else self._z_row(quality) * len(self._medians)
 
-    def _z_hat(self, z_symbols: Tensor, quality: float) -> Tensor:
-        return saturate(super()._z_hat(z_symbols, quality))
+    def _within(self, z_hat: Tensor) -> Tensor:
+        return saturate(z_hat)
 
 
 _UNIT = 2.0**-GAIN_BITS

@@ -15,7 +15,8 @@ import numpy as np
 import torch
 
 from twcodec.exact.arithmetic import ONE, saturate
-from twcodec.exact.hyperprior import REACH, Hyperprior, Lane, Network, Selector, Walked, upsampled
+from twcodec.exact.hyperprior import REACH, Hyperprior, Network, features_of
+from twcodec.exact.walk import Part, Walked
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from twcodec.exact.layers import RowLayer
     from twcodec.exact.symbols import Symbols
+    from twcodec.exact.walk import Lane
 
 TAPS = tuple((dy, dx) for dy in (-2, -1, 0) for dx in range(-2, 3) if (dy, dx) < (0, 0))
 """What the mask leaves of 5x5, in raster order: (rows, columns) from the position itself."""
@@ -81,9 +83,8 @@ class WavefrontHyperprior(Hyperprior):
             parts = zip(lanes, step.own, *(torch.split(t, step.counts) for t in (levels, means)), strict=True)
             y = torch.cat([lane.source.at(level, mean, own) for lane, own, level, mean in parts if len(own)])
             # float32 rounds sums only from 2^24 on, and those are saturated
-            y_hat = y + means
-            canvas.known[step.cells] = saturate(y_hat * ONE)
-            found.put(step.rows, levels, y, y_hat)
+            canvas.known[step.cells] = saturate((y + means).mul_(ONE)).int()
+            found.put(step.rows, levels, means, y)
         return found.split(canvas.sizes)
 
     def estimate(self, y: Tensor, z: Tensor, quality: float = 1.0) -> Symbols:
@@ -92,30 +93,38 @@ class WavefrontHyperprior(Hyperprior):
         lane = self._lane(y, z_symbols, quality)
         features = self._features([lane])
         canvas = _Canvas([(lane.height, lane.width)], self._channels, features.device)
-        canvas.fill(saturate(y.float().round().mul_(ONE)).nan_to_num_(0))
+        canvas.fill(saturate(y.float().round().mul_(ONE)).nan_to_num_(0).int())
         found = _Found(len(features), self._channels, features.device)
         for rows in torch.split(torch.arange(len(features), device=features.device), _PART):
             levels, means = self._parameters(features[rows], canvas.known[canvas.taps[rows]])
-            symbols = lane.source.at(levels, means, rows)
-            found.put(rows, levels, symbols, symbols + means)
+            found.put(rows, levels, means, lane.source.at(levels, means, rows))
         return self._symbols(z_symbols, quality, found.split(canvas.sizes)[0])
 
     def _features(self, lanes: Sequence[Lane]) -> Tensor:
-        """(all positions, F), float32."""
-        return torch.cat([upsampled(self._h_s, lane, self._reach).flatten(1).t() for lane in lanes])
+        """(all positions, F), int32."""
+        return torch.cat([features_of(self._h_s, lane, self._reach).flatten(0, 1) for lane in lanes])
 
     def _parameters(self, features: Tensor, near: Tensor) -> tuple[Tensor, Tensor]:
-        """Levels and means (n, M) from (n, F) and (n, 12, M), integers in any float type."""
-        a = torch.cat([features, self._context(near.flatten(1)).float()], 1)
+        """Levels and means (n, M) from (n, F) and (n, 12, M), int32."""
+        a = torch.cat([features, self._context(near.flatten(1))], 1)
         for layer in self._entropy_parameters:
             a = layer(a)
-        return self._levels_and_means(a, dim=1)
+        return self._levels_and_means(a)
 
-    def _parts(self, shape: tuple[int, ...]) -> Iterator[Selector]:
-        """Step by step; in a step the positions from top to bottom, of each all channels."""
-        channels, height, width = shape
-        planes = np.arange(channels) * (height * width)
-        return ((own[:, None] + planes).ravel() for own in wavefronts(height, width))
+    def _parts(self, shape: tuple[int, ...]) -> Iterator[Part]:
+        return (_Front(own) for own in wavefronts(*shape[1:]))
+
+
+class _Front(Part):
+    """One step: its positions from top to bottom, of each all channels."""
+
+    def __init__(self, positions: NDArray[np.int64]) -> None:
+        """positions: r w + q."""
+        self._positions = positions
+
+    def take(self, whole: NDArray[Any]) -> NDArray[Any]:
+        """See `Part`."""
+        return whole.reshape(-1, whole.shape[2]).take(self._positions, axis=0).ravel()
 
 
 def _groups(lanes: Sequence[Lane]) -> Iterator[Sequence[Lane]]:
@@ -153,7 +162,7 @@ class _Step:
 
 
 class _Canvas:
-    """What is known of y of several pictures, one below the other, with margins of 0: (cells, M) in float32."""
+    """What is known of y of several pictures, one below the other, with margins of 0: (cells, M) int32."""
 
     def __init__(self, sizes: list[tuple[int, int]], channels: int, device: torch.device) -> None:
         """sizes: height and width of each."""
@@ -167,11 +176,11 @@ class _Canvas:
             start += (height + _MARGIN) * pitch
         self.cells = torch.from_numpy(np.concatenate(cells)).to(device)
         self.taps = torch.from_numpy(np.concatenate(taps)).to(device)
-        self.known = torch.zeros(start, channels, dtype=torch.float32, device=device)
+        self.known = torch.zeros(start, channels, dtype=torch.int32, device=device)
 
     def fill(self, y: Tensor) -> None:
-        """Put all of y: (M, h, w) where there is one picture."""
-        self.known[self.cells] = y.flatten(1).t()
+        """Put all of y: (M, h, w) int32, where there is one picture."""
+        self.known[self.cells] = y.permute(1, 2, 0).flatten(0, 1)
 
     def steps(self) -> Iterator[_Step]:
         """The wavefronts, all pictures side by side."""
@@ -184,27 +193,18 @@ class _Canvas:
 
 
 class _Found:
-    """Levels, symbols and y_hat of all positions, as they are found."""
+    """Levels, means and symbols of all positions, as they are found."""
 
     def __init__(self, positions: int, channels: int, device: torch.device) -> None:
-        kinds = (torch.uint8, torch.float32, torch.float32)
-        self._parts = [torch.empty(positions, channels, dtype=kind, device=device) for kind in kinds]
+        self._whole = Walked(positions, 1, channels, device)
 
-    def put(self, rows: Tensor, *found: Tensor) -> None:
-        """What one step found at these positions: levels, y and y_hat, (n, M) each."""
-        for part, values in zip(self._parts, found, strict=True):
-            part[rows] = values
+    def put(self, rows: Tensor, levels: Tensor, means: Tensor, y: Tensor) -> None:
+        """What one step found at these positions, (n, M) each."""
+        self._whole.levels[rows, 0], self._whole.means[rows, 0], self._whole.y[rows, 0] = levels, means, y.short()
 
     def split(self, sizes: list[tuple[int, int]]) -> list[Walked]:
-        """Picture by picture, as (M, h, w)."""
-        counts = [height * width for height, width in sizes]
-        found = zip(*(torch.split(part, counts) for part in self._parts), sizes, strict=True)
-        return [(_planes(levels, size), _planes(y, size), _planes(y_hat, size)) for levels, y, y_hat, size in found]
+        """Picture by picture."""
+        return self._whole.split(sizes)
 
 
 _NOWHERE = np.zeros(0, np.int64)
-
-
-def _planes(rows: Tensor, size: tuple[int, int]) -> Tensor:
-    """(h w, M) to (M, h, w)."""
-    return rows.t().reshape(-1, *size)

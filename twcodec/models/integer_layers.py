@@ -10,6 +10,7 @@ from twcodec.errors import UnsupportedError
 from twcodec.exact.layers import DepthwiseLayer, Geometry, Layer, RowLayer, quantise_weights
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
     from numpy.typing import NDArray
 
@@ -48,9 +49,12 @@ class IntegerLayers:
         """A convolution of each channel on its own."""
         return DepthwiseLayer(*self._integers(name, (channels, 1, kernel, kernel)), self._device)
 
-    def rows(self, name: str, shape: tuple[int, ...], leaky: bool) -> RowLayer:
-        """A product on rows. shape: of the weights, outputs first."""
-        return RowLayer(*self._integers(name, shape), leaky, self._device)
+    def rows(
+        self, name: str, shape: tuple[int, ...], leaky: bool, outputs: NDArray[np.int64] | slice = slice(None)
+    ) -> RowLayer:
+        """A product on rows. shape: of the weights, outputs first. outputs: those that are wanted."""
+        weight, bias, shift = self._integers(name, shape)
+        return RowLayer(weight[outputs], bias[outputs], shift[outputs], leaky, self._device)
 
     def _integers(self, name: str, shape: tuple[int, ...]) -> Integers:
         weight = self._file.tensor(f"{name}.weight", shape, "int16")

@@ -20,7 +20,8 @@ from twcodec.models.published import Published
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from twcodec.exact.hyperprior import Hyperprior
+    from twcodec.exact.hyperprior import Hyperprior, Network
+    from twcodec.exact.tiles import Windows
 
 
 class Family(Protocol):
@@ -31,9 +32,11 @@ class Family(Protocol):
 
     @property
     def rows(self) -> int: ...  # noqa: D102
-    def g_a(self, x: Tensor, quality: float) -> Tensor: ...  # noqa: D102
-    def h_a(self, y: Tensor) -> Tensor: ...  # noqa: D102
-    def g_s(self, y_hat: Tensor, quality: float) -> Tensor: ...  # noqa: D102
+    def g_a(self, x: Windows, quality: float, dtype: torch.dtype = ...) -> Tensor: ...  # noqa: D102
+    def h_a(self, y: Tensor, dtype: torch.dtype = ...) -> Tensor: ...  # noqa: D102
+    def g_s(  # noqa: D102
+        self, y_hat: Tensor, quality: float, dtype: torch.dtype = ..., finish: Network = ...
+    ) -> Tensor: ...
 
 
 MOST_QUALITY = 60

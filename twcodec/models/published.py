@@ -16,20 +16,25 @@ from twcodec.errors import UnsupportedError
 from twcodec.exact.arithmetic import relu
 from twcodec.exact.factorised import Factorised
 from twcodec.exact.hyperprior import Hyperprior, MeanScaleHyperprior, Network, ScaleHyperprior
-from twcodec.exact.tiles import tiled
+from twcodec.exact.tiles import as_it_is, tiled
 from twcodec.exact.variable_rate import VariableRateHyperprior
 from twcodec.models import serial
 from twcodec.models.architectures import ARCHITECTURES, Architecture, HyperLayer
 from twcodec.models.integer_layers import IntegerLayers
 from twcodec.models.mean_scale import shared_parts, tables_from
+from twcodec.models.networks import in_type
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from twcodec.exact.tiles import Windows
     from twcodec.models.file import ModelFile
 
 _TILE = 64
 """Latents a side of the tiles on which large pictures are computed: 1024 x 1024 pixels."""
+
+_H_A_REACH = 8
+"""Latents, in a multiple of 4: h_a reaches 1 + 2 + 4, that of Cheng et al. 2020 1 + 1 + 1 + 2 + 2."""
 
 MOST_CHANNELS = 4096
 """N and M of the published models are at most 320."""
@@ -48,32 +53,47 @@ class Published:
         with torch.device("meta"):  # no memory is taken before the shapes are checked
             g_a, g_s = architecture.transforms(n, m)
             h_a = architecture.h_a(n, m) if architecture.h_a else None
-        self._g_a, self._g_s = _filled(g_a, "g_a", file, device), _filled(g_s, "g_s", file, device)
-        self._h_a = _filled(h_a, "h_a", file, device) if h_a else None
+        networks = {"g_a": g_a, "g_s": g_s, **({"h_a": h_a} if h_a else {})}
+        self._networks = {torch.float32: {name: _filled(net, name, file, device) for name, net in networks.items()}}
         self.entropy = _entropy(file, architecture, n, m, device)
         self.rows = len(file.tensor("gains", (None,), "int32")) if architecture.variable else 1
 
-    def g_a(self, x: Tensor, _quality: float) -> Tensor:
-        """x: (3, H, W) in 0 .. 1, H and W multiples of 16. Returns y: (M, H / 16, W / 16)."""
+    def g_a(self, x: Windows, _quality: float, dtype: torch.dtype = torch.float32) -> Tensor:
+        """x: (3, H, W) in 0 .. 1, H and W multiples of 16. Returns y: (M, H / 16, W / 16).
+
+        dtype: in which the layers compute.
+        """
         halo = self.stride * self._architecture.halo[0]
-        return tiled(_without_batch(self._g_a), x, self.stride * _TILE, halo, down=self.stride)
+        return tiled(self._network("g_a", dtype), x, self.stride * _TILE, halo, down=self.stride)
 
-    def h_a(self, y: Tensor) -> Tensor:
+    def h_a(self, y: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
         """y: (M, h, w) to z: (N, ceil(h / 4), ceil(w / 4)); with a factorised prior y itself is what is coded."""
-        if self._h_a is None:
+        if self._architecture.h_a is None:
             return y
-        return _without_batch(self._h_a)(y.abs() if self._architecture.magnitude else y)
+        h_a = self._network("h_a", dtype)
+        magnitude = self._architecture.magnitude
+        return tiled(lambda part: h_a(part.abs() if magnitude else part), y, _TILE, _H_A_REACH, down=4)
 
-    def g_s(self, y_hat: Tensor, _quality: float) -> Tensor:
-        """y_hat: (M, h, w) to x_hat: (3, 16 h, 16 w), not clipped."""
-        return tiled(_without_batch(self._g_s), y_hat, _TILE, self._architecture.halo[1], up=self.stride)
+    def g_s(
+        self, y_hat: Tensor, _quality: float, dtype: torch.dtype = torch.float32, finish: Network = as_it_is
+    ) -> Tensor:
+        """y_hat: (M, h, w) to x_hat: (3, 16 h, 16 w), not clipped. dtype: in which all layers but the last compute.
 
+        finish: what is done with x_hat, tile by tile, before it is put together.
+        """
+        g_s = self._network("g_s", dtype)
+        return tiled(lambda part: finish(g_s(part)), y_hat, _TILE, self._architecture.halo[1], up=self.stride)
 
-def _without_batch(module: nn.Module) -> Network:
-    def run(x: Tensor) -> Tensor:
-        return module(x[None].contiguous(memory_format=torch.channels_last))[0]  # type: ignore[no-any-return]
+    def _network(self, name: str, dtype: torch.dtype) -> Network:
+        """A network without its batch axis, from float32 to float32; its weights are kept in every type asked for."""
+        if dtype not in self._networks:  # threads that ask at once make the same
+            self._networks[dtype] = {k: in_type(net, dtype) for k, net in self._networks[torch.float32].items()}
+        module = self._networks[dtype][name]
 
-    return run
+        def run(x: Tensor) -> Tensor:
+            return module(x[None].contiguous(memory_format=torch.channels_last))[0].float()  # type: ignore[no-any-return]
+
+        return run
 
 
 def _size(file: ModelFile, name: str) -> int:
@@ -119,8 +139,9 @@ def _h_s(described: list[HyperLayer], layers: IntegerLayers) -> list[Network]:
 
 
 def _shuffle(a: Tensor) -> Tensor:
-    """(4 C, h, w) to (C, 2 h, 2 w): channel 4 c + 2 i + j becomes the pixels of channel c at (2 r + i, 2 q + j)."""
-    return torch.nn.functional.pixel_shuffle(a, 2)
+    """(h, w, 4 C) to (2 h, 2 w, C): channel 4 c + 2 i + j becomes the pixels of channel c at (2 r + i, 2 q + j)."""
+    height, width = a.shape[:2]
+    return a.view(height, width, -1, 2, 2).permute(0, 3, 1, 4, 2).reshape(2 * height, 2 * width, -1)
 
 
 def _variable(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from twcodec.exact.two_step import TwoStepHyperprior
-from twcodec.models.integer_layers import POINT, UP, IntegerLayers
+import numpy as np
+
+from twcodec.exact.two_step import Parameters, TwoStepHyperprior
+from twcodec.models.integer_layers import UP, IntegerLayers
 from twcodec.models.mean_scale import shared_parts
 
 if TYPE_CHECKING:
@@ -20,11 +22,20 @@ def from_file(file: ModelFile, n: int, m: int, device: torch.device) -> TwoStepH
     """The exact entropy path of a model file. n, m: channels of z and y. UnsupportedError: the file does not fit."""
     layers = IntegerLayers(file, device)
     features, first, second = (layers.width(name) for name in ("h_s.1", "first.0", "second.0"))
-    layer = layers.convolution
+    even, odd = (np.concatenate([np.arange(start, m, 2), np.arange(m + start, 2 * m, 2)]) for start in (0, 1))
+
+    def network(name: str, hidden: int, inputs: int) -> Parameters:
+        last, shape = f"{name}.1", (2 * m, hidden, 1, 1)
+        return Parameters(
+            layers.rows(f"{name}.0", (hidden, inputs, 1, 1), True),
+            layers.rows(last, shape, False, even),
+            layers.rows(last, shape, False, odd) if len(odd) else None,
+        )
+
     return TwoStepHyperprior(
-        [layer("h_s.0", n, n, UP, True), layer("h_s.1", features, n, UP, True)],
-        [layer("first.0", first, features, POINT, True), layer("first.1", 2 * m, first, POINT, False)],
+        [layers.convolution("h_s.0", n, n, UP, True), layers.convolution("h_s.1", features, n, UP, True)],
+        network("first", first, features),
         layers.depthwise("context", 2 * m, _CONTEXT),
-        [layer("second.0", second, features + 2 * m, POINT, True), layer("second.1", 2 * m, second, POINT, False)],
+        network("second", second, features + 2 * m),
         *shared_parts(file, n, device),
     )

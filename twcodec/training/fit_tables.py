@@ -72,7 +72,7 @@ def count(model: Model, pictures: Iterable[Pixels]) -> tuple[Counts, int]:
     for pixels in pictures:
         number += 1
         samples = grid.to_samples(pixels, model.device)
-        x = grid.to_input(samples, 255, IDENTITY, model.family.stride)
+        x = grid.Input(samples, 255, IDENTITY, model.family.stride)
         for row in range(model.family.rows):
             y = model.family.g_a(x, row + 1.0)
             symbols = model.family.entropy.quantise(y, model.family.h_a(y), row + 1.0)
