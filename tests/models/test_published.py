@@ -93,7 +93,7 @@ def both(codec: Codec, net, picture, quality: float | None = None):
         out = net.compress(x, **options)
         back = net.decompress(out["strings"], out["shape"], **options)["x_hat"]
     theirs = ((back.clamp(0, 1) * 255).round() - x * 255).square().mean().item() / 255**2
-    data, _ = codec.encode_picture(picture, Settings(quality, transform="never"))
+    data, _ = codec.encode_picture(picture, Settings(quality, transform="never", precision="fp32"))
     ours = np.square(codec.decode_picture(data).samples.astype(float) - picture.samples).mean() / 255**2
     size = sum(len(strings[0]) for strings in out["strings"])
     return (size, psnr(theirs)), (len(Container.from_bytes(data).data), psnr(ours))
