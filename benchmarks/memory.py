@@ -1,40 +1,102 @@
-"""Peak memory of one process that encodes two-way and decodes a picture of a given size.
+"""Peak memory and time of whole `twc encode` and `twc decode` processes, from 1 to 100 megapixels.
 
-    python benchmarks/memory.py WIDTH HEIGHT        e.g. 4000 3000
+    python benchmarks/memory.py [MEGAPIXELS...]        default: 1 4 12 25 50 100
 
-The picture is scikit-image's astronaut, tiled. Prints megabytes: after the model is loaded, and at the peak.
+The picture is scikit-image's astronaut, tiled, with a little noise, as PNG; it is decoded to PPM. Seconds are those of
+the process less those of one for 0.01 megapixels: imports and the model are paid once. Each size is kept in
+results/memory.json when it is done, so a run that was stopped goes on with the sizes that are left. Takes 5 minutes.
 """
 
 from __future__ import annotations
 
+import json
+import os
 import resource
+import statistics
+import subprocess
 import sys
+import tempfile
+import time
+from pathlib import Path
 
 import numpy as np
 import skimage.data
+from kodak import HERE
+from PIL import Image
 
-import twcodec
-from twcodec.codec.settings import Settings
-from twcodec.imaging.picture import Picture
+RESULTS = HERE / "results" / "memory.json"
+BARS = {"encode": 4.0, "decode": 3.0}
+"""GB, for 100 megapixels."""
+
+FLAT = 1.15
+"""A megapixel of any size takes at most this many times as long as one of any other."""
+
+LEAST, SMALL, SEVERAL = 0.01, 4, 5
+"""Megapixels that take next to no time of their own; up to how many a command is run several times, and how often."""
 
 
-def peak() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+def picture(megapixels: float, path: Path) -> None:
+    """Square, but for a few pixels, so that its sides are not those of tiles."""
+    side = round((megapixels * 1e6) ** 0.5)
+    rng = np.random.default_rng(1)
+    tile = skimage.data.astronaut().astype(np.int16)
+    tile = (tile + rng.integers(-3, 4, tile.shape)).clip(0, 255).astype(np.uint8)
+    whole = np.tile(tile, (side // 512 + 1, side // 512 + 1, 1))[:side, :side]
+    Image.fromarray(np.ascontiguousarray(whole)).save(path, compress_level=1)
+
+
+def measured(*command: str) -> tuple[float, float]:
+    """GB at the peak, and seconds, of a process of its own."""
+    start = time.perf_counter()
+    process = subprocess.Popen([sys.executable, "-m", "twcodec", *command, "--quiet", "-f"])
+    _, status, used = os.wait4(process.pid, 0)
+    if status:
+        sys.exit(f"twc {' '.join(command)} failed: {os.waitstatus_to_exitcode(status)}")
+    return used.ru_maxrss * 1024 / 1e9, time.perf_counter() - start
+
+
+def of_size(megapixels: float, folder: Path) -> dict[str, dict[str, float]]:
+    """Peak and seconds of both commands; medians of several runs where one takes next to no time."""
+    paths = [str(folder / name) for name in ("in.png", "out.twc", "out.ppm")]
+    picture(megapixels, folder / "in.png")
+    found = {}
+    for what, command in (("encode", paths[:2]), ("decode", paths[1:])):
+        runs = [measured(what, *command) for _ in range(SEVERAL if megapixels <= SMALL else 1)]
+        gb, seconds = (statistics.median(values) for values in zip(*runs, strict=True))
+        found[what] = {"peak_gb": round(gb, 3), "seconds": round(seconds, 3)}
+    return found
+
+
+def bars(sizes: dict[str, dict[str, dict[str, float]]]) -> dict[str, dict[str, float | bool]]:
+    """The largest peak against its bar, and the slowest megapixel against the quickest."""
+    found = {}
+    for what, bar in BARS.items():
+        peak = max(of[what]["peak_gb"] for of in sizes.values())
+        each = [of[what]["seconds_a_megapixel"] for of in sizes.values()]
+        flat = round(max(each) / min(each), 3)
+        found[f"{what}, GB"] = {"found": peak, "bar": bar, "holds": peak < bar}
+        found[f"{what}, slowest by quickest megapixel"] = {"found": flat, "bar": FLAT, "holds": flat <= FLAT}
+    return found
 
 
 def main() -> None:
-    width, height = int(sys.argv[1]), int(sys.argv[2])
-    tiled = np.tile(skimage.data.astronaut(), (height // 512 + 1, width // 512 + 1, 1))[:height, :width]
-    codec = twcodec.open_codec()
-    loaded = peak()
-    data, _ = codec.encode_picture(Picture(np.ascontiguousarray(tiled), "RGB"), Settings())
-    encoded = peak()
-    codec.decode_picture(data)
-    megapixels = width * height / 1e6
-    print(f"{megapixels:.1f} MP: loaded {loaded:.0f} MB, encode {encoded:.0f} MB, and decode {peak():.0f} MB")
+    sizes = [float(a) for a in sys.argv[1:]] or [1, 4, 12, 25, 50, 100]
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    kept = json.loads(RESULTS.read_text())["megapixels"] if RESULTS.exists() else {}
+    with tempfile.TemporaryDirectory() as folder:
+        least = of_size(LEAST, Path(folder))
+        for megapixels in sizes:
+            found = of_size(megapixels, Path(folder))
+            for what, values in found.items():
+                spent = values["seconds"] - least[what]["seconds"]
+                values["seconds_a_megapixel"] = round(spent / megapixels, 3)
+            kept[f"{megapixels:g}"] = found
+            print(megapixels, found, flush=True)
+            kept = dict(sorted(kept.items(), key=lambda item: float(item[0])))
+            result = {"date": time.strftime("%Y-%m-%d"), "bars": bars(kept), "least": least, "megapixels": kept}
+            RESULTS.write_text(json.dumps(result, indent=1) + "\n")
+    print(json.dumps(bars(kept), indent=1))
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 3:
-        sys.exit(__doc__)
     main()

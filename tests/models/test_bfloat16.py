@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from twcodec.models import catalogue
+from twcodec.models import catalogue, networks
+from twcodec.models.architectures import ARCHITECTURES
 from twcodec.models.convert import convert_checkpoint
 from twcodec.models.model import Model
 
@@ -63,6 +64,16 @@ def test_pixels_are_not_rounded_to_bfloat16(family, x):
     """It has one level for two of 8 bits above 0.5, which would be seen. Sums of what it has may be among them."""
     x_hat = family.g_s(family.g_a(x, QUALITY), QUALITY, torch.bfloat16)
     assert (x_hat.bfloat16().float() == x_hat).float().mean() < 0.3
+
+
+@pytest.mark.parametrize("name", ["mbt2018-mean", "cheng2020-attn"])
+def test_every_layer_next_to_pixels_stays_float32(name):
+    g_a, g_s = (networks.in_type(net, torch.bfloat16) for net in ARCHITECTURES[name].transforms(8, 12))
+    types = {n: p.dtype for net in (g_a, g_s) for n, p in net.named_parameters() if p.ndim == 4 and 3 in p.shape[:2]}
+    types["last"] = list(g_s.parameters())[-1].dtype
+    assert len(types) > 1
+    assert set(types.values()) == {torch.float32}
+    assert torch.bfloat16 in {p.dtype for p in g_a.parameters()}
 
 
 @torch.no_grad()

@@ -69,6 +69,23 @@ def test_the_model_file_computes_what_the_network_computed(plain, x, row):
         assert bits == pytest.approx(float(out.y_bits + out.z_bits), rel=0.03)
 
 
+@pytest.mark.parametrize("lap", [0, 1, 4, 9, 16])
+@torch.no_grad()
+def test_blocks_lap_by_any_number_of_pixels(lap, x):
+    """A bank of the DCT alone, with which training begins, is zero where blocks lap."""
+    torch.manual_seed(6)
+    network = Network(replace(TINY, lap=lap)).eval()
+    for bank in (network.g_a.bank, network.g_s.bank):
+        bank.weight.add_(0.02 * torch.randn_like(bank.weight))
+        bank.bias.normal_()
+    network.g_s.filter[-1].weight.normal_(0, 0.1)
+    family = Model(build(network, {}), "laps", CPU).family
+    row = torch.tensor([3])
+    y = family.g_a(x, 4.0)
+    assert torch.allclose(y, network.analyse(x[None], row)[0], atol=2e-3, rtol=2e-3)
+    assert torch.allclose(family.g_s(y, 4.0), network.synthesise(y[None], row)[0], atol=2e-3, rtol=2e-3)
+
+
 def test_training_can_go_on_from_a_model_file(network, data, tmp_path):
     path = tmp_path / "tiny.safetensors"
     path.write_bytes(data)

@@ -18,7 +18,7 @@ ESTIMATE_ERROR = 0.0002
 ESTIMATE_BITS = 64
 
 
-DOUBT, LEAST_DOUBT = 0.005, 0.05
+DOUBT, LEAST_DOUBT = 0.002, 0.02
 """Share of the mean squared error, and square levels of 8 bits beside it, by which the errors of two branches of one
 picture, scored in bfloat16, may differ from what they differ by in float32; benchmarks/precision.py measures it."""
 
