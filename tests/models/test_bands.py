@@ -45,6 +45,17 @@ def test_bands_give_what_the_whole_gives(transforms, rows, size, monkeypatch):
     assert torch.allclose(g_s(y), wanted, rtol=1e-5, atol=1e-5 * float(wanted.abs().max()))
 
 
+@pytest.mark.parametrize("inverse", [False, True])
+def test_a_gdn_in_bands_gives_what_the_whole_gives(inverse, monkeypatch):
+    torch.manual_seed(3)
+    gdn, x = networks.GDN(N, inverse).requires_grad_(False), torch.randn(1, N, 11, 4)
+    gdn.beta.uniform_(0.1, 1.1)
+    gdn.gamma.uniform_(0.1, 1.1)
+    monkeypatch.setattr(networks, "_CACHE", 3 * N * 4 * x.element_size())  # three rows: the last band has two
+    wanted = plain([gdn], x)
+    assert torch.allclose(gdn(x), wanted, atol=1e-5, rtol=1e-5)  # it overwrites x
+
+
 def test_what_is_between_two_layers_is_never_held_whole(transforms, monkeypatch):
     monkeypatch.setattr(bands, "_BAND", 16 * N * 64)
     seen = []

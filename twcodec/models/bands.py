@@ -59,8 +59,9 @@ class Convolution(nn.Conv2d):
 
     def rows(self, x: Tensor, origin: int, start: int, stop: int) -> Tensor:
         """As in Rows."""
-        x = _with_margins(x, origin, *self.needs(start, stop)).to(self.weight.dtype)
-        return functional.conv2d(x, self.weight, self.bias, self.stride, (0, self.padding[1]))  # type: ignore[arg-type]
+        stride, padding = self.stride[0], self.padding[0]
+        x = x.to(self.weight.dtype)
+        return _convolved(x, origin, self.needs(start, stop), self.weight, self.bias, stride, padding)  # type: ignore[arg-type]
 
 
 class Deconvolution(nn.ConvTranspose2d):
@@ -116,8 +117,7 @@ class LastDeconvolution(Deconvolution):
         taps = functional.pad(self.weight, (0, 1, 0, 1)).view(-1, 3, 3, 2, 3, 2).flip(2, 4)
         weight = taps.permute(3, 5, 1, 0, 2, 4).reshape(12, -1, 3, 3).contiguous(memory_format=torch.channels_last)
         bias = None if self.bias is None else self.bias.repeat(4)
-        x = _with_margins(x.float(), origin, *self.needs(start, stop))
-        return shuffled(functional.conv2d(x, weight, bias, padding=(0, 1)))
+        return shuffled(_convolved(x.float(), origin, self.needs(start, stop), weight, bias, 1, 1))
 
 
 def in_bands(layers: Sequence[nn.Module], x: Tensor) -> Tensor:
@@ -135,8 +135,17 @@ def in_bands(layers: Sequence[nn.Module], x: Tensor) -> Tensor:
     return torch.cat(bands, dim=2)
 
 
-def _with_margins(x: Tensor, origin: int, low: int, high: int) -> Tensor:
-    """Rows low .. high of a picture of which x holds those from `origin` on; zeros for those that x lacks."""
-    above, below = max(0, origin - low), max(0, high - origin - x.shape[2])
+def _convolved(
+    x: Tensor, origin: int, needs: tuple[int, int], weight: Tensor, bias: Tensor | None, stride: int, padding: int
+) -> Tensor:
+    """What follows from the rows `needs` of a picture, of which x holds those from `origin` on; what it lacks is zero.
+
+    The convolution itself adds the zeros, above and below, and what is too much is cut off: to add them beforehand
+    would copy x. padding: what is lacking above, a multiple of stride, or nothing is; at least what is lacking below.
+    """
+    low, high = needs
+    above, below = low < origin, high > origin + x.shape[2]
     x = x[:, :, max(0, low - origin) : high - origin]
-    return functional.pad(x, (0, 0, above, below)) if above or below else x
+    out = functional.conv2d(x, weight, bias, stride, (padding if above or below else 0, padding))
+    first = padding // stride if below and not above else 0
+    return out[:, :, first : first + (high - low - weight.shape[2]) // stride + 1]

@@ -119,7 +119,7 @@ class Down(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, inputs, H, W) to (B, N, H / 2, W / 2)."""
         out = self.gdn(self.conv2(_leaky(self.conv1(x))))
-        return out.add_(self.skip(x))  # type: ignore[no-any-return]
+        return out.add_(self.skip(x).to(out.dtype))  # type: ignore[no-any-return]  # torch adds two types slowly
 
 
 class Up(nn.Module):
