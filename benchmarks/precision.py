@@ -1,24 +1,27 @@
 """What bfloat16 costs: analysis and scoring in it, decoding in it, and how well it tells branches apart. On Kodak.
 
     python benchmarks/precision.py [MODEL]        default: default
+    python benchmarks/precision.py NAME.pth.tar   a checkpoint as train_families.py writes it, at its one quality
 
 At each quality, with one seed: two-way files made with --precision bf16 and fp32, really coded and decoded in fp32 (the
 BD-rate of one against the other); the first decoded in bf16 (the loss in dB); and for the plain picture and two turned
 ones the mean squared error of a bf16 synthesis over that of an fp32 one: its spread between branches of one picture,
-beside what `codec.choice` takes it to be at most. Writes results/precision-MODEL.json.
+beside what `codec.choice` takes it to be at most. Writes results/precision-MODEL.json. --pictures N takes the first N.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
-import sys
 import time
+from pathlib import Path
 
 os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 
 import numpy as np
 import torch
+from families import ours
 from kodak import HERE, decoded_mse, pictures
 from rd import bd_rate
 
@@ -30,6 +33,7 @@ from twcodec.codec.distortion import psnr
 from twcodec.codec.settings import Settings
 
 QUALITIES = (1.0, 3.0, 5.0, 7.0)
+CHECKPOINT = ".pth.tar"
 
 
 def coded(codec: Codec, picture, quality: float, precision: str, seed: int) -> dict[str, float]:
@@ -58,13 +62,26 @@ def doubts(codec: Codec, picture, quality: float, seed: int) -> tuple[float, flo
     return spread, spread / (choice.DOUBT * max(errors[0]) + choice.LEAST_DOUBT)
 
 
+def opened(name: str) -> tuple[str, Codec]:
+    """A model by its name, or from a checkpoint; and what it is called."""
+    if not name.endswith(CHECKPOINT):
+        return name, twcodec.open_codec(name, device="cpu")
+    family = Path(name).name.removesuffix(CHECKPOINT)
+    return family, ours(Path(name), family)
+
+
 def main() -> None:
-    name = sys.argv[1] if len(sys.argv) > 1 else "default"
-    codec, rows = twcodec.open_codec(name, device="cpu"), []
-    for quality in QUALITIES:
+    parser = argparse.ArgumentParser(usage=__doc__)
+    parser.add_argument("model", nargs="?", default="default")
+    parser.add_argument("--pictures", type=int)
+    arguments = parser.parse_args()
+    paths, rows = pictures()[: arguments.pictures], []
+    name, codec = opened(arguments.model)
+    lowest, highest = codec.model.qualities
+    for quality in QUALITIES if lowest < highest else (lowest,):
         found: dict[str, list] = {"bf16": [], "fp32": []}
         spreads = []
-        for seed, path in enumerate(pictures()):
+        for seed, path in enumerate(paths):
             picture = read(path)
             for precision, files in found.items():
                 files.append(coded(codec, picture, quality, precision, seed))
@@ -84,7 +101,8 @@ def main() -> None:
     result = {
         "date": time.strftime("%Y-%m-%d"),
         "model": name,
-        "pictures": len(pictures()),
+        "pictures": len(paths),
+        "doubt": [choice.DOUBT, choice.LEAST_DOUBT],
         "bd_rate_percent": bd_rate(fp32, bf16),
         "decoding_in_bf16_db": [round(r["fp32"]["psnr"] - r["fp32"]["psnr in bf16"], 4) for r in rows],
         "rows": rows,
