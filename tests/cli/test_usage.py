@@ -143,6 +143,15 @@ def test_memory_is_given_as_people_write_it(twc, photo, coded, tmp_path, monkeyp
     assert given == [size, size, size, 5 << 30]
 
 
+def test_a_picture_that_needs_more_memory_than_is_allowed_leaves_nothing(twc, photo, coded, tmp_path):
+    before = sorted(tmp_path.iterdir())
+    words = ("needs about", "104 MB are allowed (--max-memory)")
+    twc("encode", "--max-memory", "100M", photo, tmp_path / "a.twc").refused(6, "photo.png", *words)
+    twc("decode", "--max-memory", "100M", coded, tmp_path / "a.png").refused(6, "photo.twc", *words)
+    twc("verify", "--max-memory", "100M", coded).refused(6, "photo.twc", *words)
+    assert sorted(tmp_path.iterdir()) == before
+
+
 def test_nonsense_in_the_environment_is_named(twc, coded, monkeypatch):
     monkeypatch.setenv("TWC_MAX_MEMORY", "all")
     twc("verify", coded).misused("--max-memory", "TWC_MAX_MEMORY", "'all'")

@@ -29,3 +29,10 @@ def keep_freed_memory() -> bool:
     if mallopt is None:
         return False
     return any(mallopt(_MMAP, size) for size in _LARGEST) and bool(mallopt(_TRIM, _KEPT))
+
+
+def give_back_freed_memory() -> None:
+    """Return to the system what malloc keeps for later, where it is glibc's."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)

@@ -10,6 +10,8 @@ import torch
 from twcodec.codec import distortion
 from twcodec.codec.grid import Input, reconstruct
 from twcodec.codec.lanes import Lanes
+from twcodec.codec.memory import LARGE
+from twcodec.models.footprint import TILE
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -47,7 +49,8 @@ class Branch:
 class Job:
     """A picture to be encoded. samples: (C, H, W) integers in 0 .. levels. quality: on the model's scale.
 
-    analysis, scoring: the types in which the networks compute latents, which may be anything, and distortions.
+    analysis, scoring: the types in which the networks compute latents, which may be anything, and distortions. tile:
+    latents a side of the tiles on which they run.
     """
 
     model: Model
@@ -57,15 +60,12 @@ class Job:
     quality: float
     analysis: torch.dtype = torch.float32
     scoring: torch.dtype = torch.float32
+    tile: int = TILE
 
     @property
     def large(self) -> bool:
         """Whether what is not needed any more should make room."""
-        return self.samples[0].numel() > _LARGE
-
-
-_LARGE = 1 << 24
-"""Pixels. y_hat of the default model takes 5 bytes for each."""
+        return self.samples[0].numel() > LARGE
 
 
 def run(job: Job, tried: list[Candidate]) -> list[Branch]:
@@ -91,6 +91,7 @@ def _side_by_side(job: Job, tried: list[Candidate]) -> list[Branch]:
             latents.append(_analyse(job, candidate))
     lanes.join(latents, device)
     together = entropy.quantise_all(latents, job.quality)
+    latents.clear()
     lanes, branches = Lanes(device, len(tried)), []
     for i, candidate in enumerate(tried):
         with lanes[i]:
@@ -119,8 +120,9 @@ def quantised(job: Job, estimated: Branch) -> Branch:
 def _analyse(job: Job, candidate: Candidate) -> tuple[Tensor, Tensor]:
     """Latents y and z. Any y is codable, so they may be computed in less than float32."""
     family = job.model.family
-    y = family.g_a(Input(job.samples, job.levels, candidate.draw, family.stride), job.quality, job.analysis)
-    return y, family.h_a(y, job.analysis)
+    x = Input(job.samples, job.levels, candidate.draw, family.stride)
+    y = family.g_a(x, job.quality, job.analysis, job.tile)
+    return y, family.h_a(y, job.analysis, job.tile)
 
 
 def _scored(job: Job, candidate: Candidate, symbols: Symbols, latents: tuple[Tensor, Tensor] | None = None) -> Branch:
@@ -131,7 +133,8 @@ def _scored(job: Job, candidate: Candidate, symbols: Symbols, latents: tuple[Ten
     """
     bits = job.model.family.entropy.bits(symbols)
     shape = (job.samples.shape[0], job.samples.shape[1], job.samples.shape[2])
-    x_hat = reconstruct(job.model, symbols.y_hat, job.quality, candidate.draw, shape, job.levels, job.scoring)
+    how = job.quality, candidate.draw, shape, job.levels, job.scoring, job.tile
+    x_hat = reconstruct(job.model, symbols.y_hat, *how)
     error = distortion.mse(job.samples, x_hat, job.levels)
     if job.large:
         symbols = replace(symbols, y_hat=symbols.y_hat.new_empty(0))

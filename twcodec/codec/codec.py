@@ -82,13 +82,15 @@ class Codec:
         """As `encode`, from a picture that was read, with the report of what was tried."""
         precision = settings.precision if settings.precision != "auto" else self._precision
         with running(self.model.device, self._threads):
-            return encoding.encode(self.model, picture, replace(settings, precision=precision))
+            settings = replace(settings, precision=precision)
+            return encoding.encode(self.model, picture, settings, self._max_memory)
 
     def decode_picture(self, data: bytes, limits: Limits = DEFAULT_LIMITS) -> Picture:
         """As `decode`, before it becomes a PIL image."""
         container = Container.from_bytes(data, limits)
         with running(self.model.device, self._threads):
-            return decoding.decode(self._model_for(container), container, for_decoding(self._precision))
+            model = self._model_for(container)
+            return decoding.decode(model, container, for_decoding(self._precision), self._max_memory)
 
     def decode_symbols(self, data: bytes, limits: Limits = DEFAULT_LIMITS) -> Symbols:
         """The integer symbols in a file, the same on every device, checked against the file's checksum."""
@@ -100,7 +102,7 @@ class Codec:
         """Decode every symbol and everything that is carried, but no pixels. Errors as `decode`."""
         container = Container.from_bytes(data, limits)
         with running(self.model.device, self._threads):
-            decoding.verify(self._model_for(container), container)
+            decoding.verify(self._model_for(container), container, self._max_memory)
 
     def _model_for(self, container: Container) -> Model:
         digest = container.header.digest

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from twcodec.codec import grid
+from twcodec.codec import grid, memory
 from twcodec.errors import CorruptError
 from twcodec.exact.symbols import Symbols, symbols_crc
 from twcodec.imaging import alpha, metadata
@@ -22,23 +22,26 @@ if TYPE_CHECKING:
 
 
 @torch.inference_mode()
-def decode(model: Model, container: Container, dtype: torch.dtype = torch.float32) -> Picture:
-    """The picture in a file. dtype: in which the synthesis computes.
+def decode(
+    model: Model, container: Container, dtype: torch.dtype = torch.float32, max_memory: int | None = None
+) -> Picture:
+    """The picture in a file. dtype: in which the synthesis computes. max_memory: see `memory.plan`.
 
-    CorruptError, UnsupportedError: as the container's contents give cause.
+    CorruptError, UnsupportedError: as the container's contents give cause. LimitError: more memory is needed than is
+    allowed.
     """
-    header = container.header
+    header, size = container.header, _size(container.header)
+    tile = memory.for_decoding(model, size, dtype, max_memory)
     plane, carried = _carried(container)
-    symbols = decode_symbols(model, container)
-    channels = 1 if header.mode in ("1", "L", "LA", "I;16") else 3
-    shape = (channels, header.height, header.width)
-    levels = (1 << header.depth) - 1
-    samples = grid.reconstruct(model, symbols.y_hat, header.quality, transform_of(header), shape, levels, dtype)
+    y_hat = decode_symbols(model, container).y_hat
+    shape, levels = (size.channels, size.height, size.width), (1 << header.depth) - 1
+    samples = grid.reconstruct(model, y_hat, header.quality, transform_of(header), shape, levels, dtype, tile)
     return Picture(grid.to_array(samples, header.depth), header.mode, header.depth, plane, carried)
 
 
-def verify(model: Model, container: Container) -> None:
+def verify(model: Model, container: Container, max_memory: int | None = None) -> None:
     """Decode all that `decode` does, but for the pixels. Errors as there."""
+    memory.check_symbols(model, _size(container.header), max_memory)
     _carried(container)
     decode_symbols(model, container)
 
@@ -60,6 +63,11 @@ def decode_symbols(model: Model, container: Container) -> Symbols:
     if symbols_crc(symbols) != header.symbols_crc:
         raise CorruptError("the checksum of the decoded symbols does not match; the file is damaged")
     return symbols
+
+
+def _size(header: Header) -> memory.Size:
+    channels = 1 if header.mode in ("1", "L", "LA", "I;16") else 3
+    return memory.Size(header.height, header.width, channels, 4 if header.depth == 16 else 1)
 
 
 def _carried(container: Container) -> tuple[NDArray[np.uint8] | None, Metadata]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from twcodec.codec import branch, choice, grid
+from twcodec.codec import branch, choice, grid, memory
 from twcodec.codec.candidates import candidates
 from twcodec.codec.precision import for_encoding
 from twcodec.codec.report import Report, branch_report
@@ -24,16 +24,18 @@ if TYPE_CHECKING:
 
 
 @torch.inference_mode()
-def encode(model: Model, picture: Picture, settings: Settings) -> tuple[bytes, Report]:
-    """Compress a picture. Returns the file and what was tried for it.
+def encode(model: Model, picture: Picture, settings: Settings, max_memory: int | None = None) -> tuple[bytes, Report]:
+    """Compress a picture. Returns the file and what was tried for it. max_memory: see `memory.plan`.
 
-    UsageError: a quality out of the model's range. VerificationError: the coded symbols do not decode.
+    UsageError: a quality out of the model's range. LimitError: more memory is needed than is allowed.
+    VerificationError: the coded symbols do not decode.
     """
-    samples = grid.to_samples(picture.samples, model.device)
     levels, quality = (1 << picture.depth) - 1, model.check_quality(settings.quality)
     analysis = for_encoding(settings.precision, model.device)
     scoring = analysis if settings.metric == "mse" else torch.float32
-    job = branch.Job(model, samples, levels, settings, quality, analysis, scoring)
+    tile = memory.for_encoding(model, _size(picture), settings, scoring, max_memory)
+    samples = grid.to_samples(picture.samples, model.device)
+    job = branch.Job(model, samples, levels, settings, quality, analysis, scoring, tile)
     tried = candidates(settings, picture.height, picture.width)
     branches = branch.run(job, tried)
     frame = _frame(job, picture, len(tried))
@@ -48,6 +50,11 @@ def encode(model: Model, picture: Picture, settings: Settings) -> tuple[bytes, R
         _verify(model, scored[winner])
     data = _filled(frame, scored[winner]).to_bytes()
     return data, _report(job, picture, scored, winner, len(data))
+
+
+def _size(picture: Picture) -> memory.Size:
+    height, width, channels = picture.samples.shape
+    return memory.Size(height, width, channels, 4 if picture.depth == 16 else 1)
 
 
 def _frame(job: branch.Job, picture: Picture, ways: int) -> Container:

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from twcodec.models.footprint import TILE
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
@@ -18,8 +20,9 @@ if TYPE_CHECKING:
 
 
 def to_samples(samples: NDArray[np.uint8] | NDArray[np.uint16], device: torch.device) -> Tensor:
-    """(H, W, C) integers to (C, H, W) of the same values, uint8 or int32."""
-    wide = samples.astype(np.int32) if samples.dtype == np.uint16 else np.array(samples)  # torch wants it writable
+    """(H, W, C) integers to (C, H, W) of the same values, uint8 or int32. Bytes stay where they are, where they may."""
+    wide = samples.astype(np.int32) if samples.dtype == np.uint16 else samples
+    wide = np.require(wide, requirements=("W", "C"))  # torch wants it writable, and no negative steps
     return torch.from_numpy(wide).to(device).permute(2, 0, 1)
 
 
@@ -67,15 +70,16 @@ def reconstruct(
     shape: tuple[int, int, int],
     levels: int,
     dtype: torch.dtype = torch.float32,
+    tile: int = TILE,
 ) -> Tensor:
     """What the decoder gives back: synthesise, clip, round, crop, invert the transform.
 
-    y_hat: (M, h, w). shape: (C, H, W) of the picture. dtype: in which the synthesis computes. Returns (C, H, W)
-    integers in 0 .. levels, uint8 or int32.
+    y_hat: (M, h, w). shape: (C, H, W) of the picture. dtype: in which the synthesis computes. tile: latents a side of
+    the tiles on which it does. Returns (C, H, W) integers in 0 .. levels, uint8 or int32.
     """
     channels, height, width = shape
     rows, columns = draw.size(height, width)
-    x = model.family.g_s(y_hat, quality, dtype, partial(_rounded, channels, levels))
+    x = model.family.g_s(y_hat, quality, dtype, partial(_rounded, channels, levels), tile)
     return draw.undo(x[:, :rows, :columns])
 
 

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Literal
 
 from twcodec.exact.hyperprior import REACH
 from twcodec.exact.layers import Geometry
-from twcodec.models import networks
+from twcodec.models import footprint, networks
 from twcodec.models.integer_layers import SAME, UP
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from twcodec.models.footprint import Working
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,8 @@ class Architecture:
 
     n_from, m_from: the tensors whose first axis is N and M. transforms: g_a and g_s. h_a, h_s: None where there is no
     hyperprior. magnitude: h_a reads |y|. context: h_s leads to a serial context. means: h_s gives means, too. variable:
-    there are gains for each quality. halo: how far g_a and g_s reach, in latents. reach: of h_s, in positions of z.
+    there are gains for each quality. halo: how far g_a and g_s reach, in latents. working: what they take of memory,
+    from N. reach: of h_s, in positions of z.
     """
 
     n_from: str
@@ -46,6 +49,7 @@ class Architecture:
     context: bool = False
     variable: bool = False
     halo: tuple[int, int] = (2, 2)
+    working: Callable[[int], Working] = footprint.of_bands
     reach: int = REACH
 
 
@@ -82,6 +86,7 @@ _CHENG = Architecture(
     _sub_pixel,
     context=True,
     halo=(4, 8),
+    working=footprint.of_whole,
     reach=4,
 )
 

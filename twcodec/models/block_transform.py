@@ -20,6 +20,7 @@ from torch.nn import functional
 
 from twcodec.errors import UnsupportedError
 from twcodec.exact.tiles import as_it_is, tiled, tiled_in_place
+from twcodec.models.footprint import TILE, Footprint, of_blocks
 from twcodec.models.subpixel import places, shuffled
 
 if TYPE_CHECKING:
@@ -30,9 +31,6 @@ if TYPE_CHECKING:
     from twcodec.models.file import ModelFile
 
 BLOCK = 16
-_TILE = 64
-"""Latents a side of the tiles on which large pictures are computed: 1024 x 1024 pixels."""
-
 MOST_BLOCKS = 64
 Layout = dict[str, tuple[tuple[int | None, ...], str]]
 """Shape and dtype of tensors in a model file; None is any size."""
@@ -43,6 +41,8 @@ class BlockTransform:
 
     stride = BLOCK
     entropy: Hyperprior
+    features = 0
+    """Channels of what h_s gives, where all of it is held."""
 
     def __init__(self, file: ModelFile, device: torch.device) -> None:
         """UnsupportedError: the file does not hold such transforms."""
@@ -83,19 +83,26 @@ class BlockTransform:
         """Quality rows: quality runs from 1 to this."""
         return len(self._log_gain)
 
-    def g_a(self, x: Windows, quality: float, dtype: torch.dtype = torch.float32) -> Tensor:
+    @property
+    def footprint(self) -> Footprint:
+        """What it takes of memory."""
+        bank, width = (len(self._weights[torch.float32][f"g_s.{name}.bias"]) for name in ("bank", "filter.0"))
+        serial, halo = self.entropy.side_by_side, 2 if self._lap else 1
+        return Footprint(self.m, self.n, self.features, serial, True, True, halo, of_blocks(bank, width))
+
+    def g_a(self, x: Windows, quality: float, dtype: torch.dtype = torch.float32, tile: int = TILE) -> Tensor:
         """x: (3, H, W) in 0 .. 1, H and W multiples of 16. Returns y: (M, H / 16, W / 16), scaled for `quality`.
 
-        dtype: in which the residual blocks compute.
+        dtype: in which the residual blocks compute. tile: latents a side of the tiles.
         """
-        y = tiled(partial(self._analysis_bank, dtype), x, BLOCK * _TILE, BLOCK if self._lap else 0, down=BLOCK)
+        y = tiled(partial(self._analysis_bank, dtype), x, BLOCK * tile, BLOCK if self._lap else 0, down=BLOCK)
         for i in range(self.depth["g_a"]):
-            y = tiled_in_place(partial(self._block, f"g_a.blocks.{i}", dtype), y, _TILE, 2)
+            y = tiled_in_place(partial(self._block, f"g_a.blocks.{i}", dtype), y, tile, 2)
         return y.mul_(self._gain(self._log_gain, quality))
 
-    def h_a(self, y: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-        """y: (M, h, w) to z: (N, ceil(h / 4), ceil(w / 4)). dtype: in which the layers compute."""
-        return tiled(partial(self._hyper_analysis, dtype), y, _TILE, 8, down=4)
+    def h_a(self, y: Tensor, dtype: torch.dtype = torch.float32, tile: int = TILE) -> Tensor:
+        """y: (M, h, w) to z: (N, ceil(h / 4), ceil(w / 4)). dtype: in which the layers compute. tile: as in g_a."""
+        return tiled(partial(self._hyper_analysis, dtype), y, tile, 8, down=4)
 
     def _hyper_analysis(self, dtype: torch.dtype, y: Tensor) -> Tensor:
         z = functional.leaky_relu_(self._conv(_last(y, dtype), "h_a.0", padding=1), 0.01)
@@ -103,17 +110,22 @@ class BlockTransform:
         return self._conv(z, "h_a.2", stride=2, padding=2)[0].float()
 
     def g_s(
-        self, y_hat: Tensor, quality: float, dtype: torch.dtype = torch.float32, finish: Network = as_it_is
+        self,
+        y_hat: Tensor,
+        quality: float,
+        dtype: torch.dtype = torch.float32,
+        finish: Network = as_it_is,
+        tile: int = TILE,
     ) -> Tensor:
         """y_hat: (M, h, w) to x_hat: (3, 16 h, 16 w), not clipped. dtype: in which the layers compute.
 
-        finish: what is done with x_hat, tile by tile, before it is put together.
+        finish: what is done with x_hat, tile by tile, before it is put together. tile: as in g_a.
         """
         h = y_hat * self._gain(self._log_inverse, quality)
         for i in range(self.depth["g_s"]):
-            h = tiled_in_place(partial(self._block, f"g_s.blocks.{i}", dtype), h, _TILE, 2)
+            h = tiled_in_place(partial(self._block, f"g_s.blocks.{i}", dtype), h, tile, 2)
         pixels = partial(self._synthesis_bank, dtype)
-        return tiled(lambda part: finish(pixels(part)), h, _TILE, 2 if self._lap else 1, up=BLOCK)
+        return tiled(lambda part: finish(pixels(part)), h, tile, 2 if self._lap else 1, up=BLOCK)
 
     def _analysis_bank(self, dtype: torch.dtype, x: Tensor) -> Tensor:
         """(3, 16 h, 16 w) to (M, h, w); the picture's edges are repeated where the bank reaches over them."""

@@ -27,6 +27,7 @@ class LappedDCT(BlockTransform):
         """UnsupportedError: the file does not hold this family."""
         super().__init__(file, device)
         self.entropy = two_step.from_file(file, self.n, self.m, device)
+        self.features = IntegerLayers(file, device).width("h_s.1")
 
 
 class SerialLappedDCT(BlockTransform):
@@ -36,7 +37,7 @@ class SerialLappedDCT(BlockTransform):
         """UnsupportedError: the file does not hold this family."""
         super().__init__(file, device)
         layers = IntegerLayers(file, device)
-        features = layers.width("h_s.1")
+        features = self.features = layers.width("h_s.1")
         h_s = [
             layers.convolution("h_s.0", self.n, self.n, UP, leaky=True),
             layers.convolution("h_s.1", features, self.n, UP, leaky=True),

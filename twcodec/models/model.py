@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from twcodec.exact.hyperprior import Hyperprior, Network
     from twcodec.exact.tiles import Windows
+    from twcodec.models.footprint import Footprint
 
 
 class Family(Protocol):
@@ -32,10 +33,12 @@ class Family(Protocol):
 
     @property
     def rows(self) -> int: ...  # noqa: D102
-    def g_a(self, x: Windows, quality: float, dtype: torch.dtype = ...) -> Tensor: ...  # noqa: D102
-    def h_a(self, y: Tensor, dtype: torch.dtype = ...) -> Tensor: ...  # noqa: D102
+    @property
+    def footprint(self) -> Footprint: ...  # noqa: D102
+    def g_a(self, x: Windows, quality: float, dtype: torch.dtype = ..., tile: int = ...) -> Tensor: ...  # noqa: D102
+    def h_a(self, y: Tensor, dtype: torch.dtype = ..., tile: int = ...) -> Tensor: ...  # noqa: D102
     def g_s(  # noqa: D102
-        self, y_hat: Tensor, quality: float, dtype: torch.dtype = ..., finish: Network = ...
+        self, y_hat: Tensor, quality: float, dtype: torch.dtype = ..., finish: Network = ..., tile: int = ...
     ) -> Tensor: ...
 
 

@@ -20,6 +20,7 @@ from twcodec.exact.tiles import as_it_is, tiled
 from twcodec.exact.variable_rate import VariableRateHyperprior
 from twcodec.models import serial
 from twcodec.models.architectures import ARCHITECTURES, Architecture, HyperLayer
+from twcodec.models.footprint import TILE, Footprint
 from twcodec.models.integer_layers import IntegerLayers
 from twcodec.models.mean_scale import shared_parts, tables_from
 from twcodec.models.networks import in_type
@@ -29,9 +30,6 @@ if TYPE_CHECKING:
 
     from twcodec.exact.tiles import Windows
     from twcodec.models.file import ModelFile
-
-_TILE = 64
-"""Latents a side of the tiles on which large pictures are computed: 1024 x 1024 pixels."""
 
 _H_A_REACH = 8
 """Latents, in a multiple of 4: h_a reaches 1 + 2 + 4, that of Cheng et al. 2020 1 + 1 + 1 + 2 + 2."""
@@ -57,32 +55,40 @@ class Published:
         self._networks = {torch.float32: {name: _filled(net, name, file, device) for name, net in networks.items()}}
         self.entropy = _entropy(file, architecture, n, m, device)
         self.rows = len(file.tensor("gains", (None,), "int32")) if architecture.variable else 1
+        held = architecture.h_s(n, m)[-1].outputs if architecture.h_s and architecture.context else 0
+        context, hyper = architecture.context, architecture.h_a is not None
+        self.footprint = Footprint(m, n, held, context, hyper, False, architecture.halo[1], architecture.working(n))
 
-    def g_a(self, x: Windows, _quality: float, dtype: torch.dtype = torch.float32) -> Tensor:
+    def g_a(self, x: Windows, _quality: float, dtype: torch.dtype = torch.float32, tile: int = TILE) -> Tensor:
         """x: (3, H, W) in 0 .. 1, H and W multiples of 16. Returns y: (M, H / 16, W / 16).
 
-        dtype: in which the layers compute.
+        dtype: in which the layers compute. tile: latents a side of the tiles, a multiple of 4.
         """
         halo = self.stride * self._architecture.halo[0]
-        return tiled(self._network("g_a", dtype), x, self.stride * _TILE, halo, down=self.stride)
+        return tiled(self._network("g_a", dtype), x, self.stride * tile, halo, down=self.stride)
 
-    def h_a(self, y: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    def h_a(self, y: Tensor, dtype: torch.dtype = torch.float32, tile: int = TILE) -> Tensor:
         """y: (M, h, w) to z: (N, ceil(h / 4), ceil(w / 4)); with a factorised prior y itself is what is coded."""
         if self._architecture.h_a is None:
             return y
         h_a = self._network("h_a", dtype)
         magnitude = self._architecture.magnitude
-        return tiled(lambda part: h_a(part.abs() if magnitude else part), y, _TILE, _H_A_REACH, down=4)
+        return tiled(lambda part: h_a(part.abs() if magnitude else part), y, tile, _H_A_REACH, down=4)
 
     def g_s(
-        self, y_hat: Tensor, _quality: float, dtype: torch.dtype = torch.float32, finish: Network = as_it_is
+        self,
+        y_hat: Tensor,
+        _quality: float,
+        dtype: torch.dtype = torch.float32,
+        finish: Network = as_it_is,
+        tile: int = TILE,
     ) -> Tensor:
         """y_hat: (M, h, w) to x_hat: (3, 16 h, 16 w), not clipped. dtype: in which all layers but the last compute.
 
-        finish: what is done with x_hat, tile by tile, before it is put together.
+        finish: what is done with x_hat, tile by tile, before it is put together. tile: as in g_a.
         """
         g_s = self._network("g_s", dtype)
-        return tiled(lambda part: finish(g_s(part)), y_hat, _TILE, self._architecture.halo[1], up=self.stride)
+        return tiled(lambda part: finish(g_s(part)), y_hat, tile, self._architecture.halo[1], up=self.stride)
 
     def _network(self, name: str, dtype: torch.dtype) -> Network:
         """A network without its batch axis, from float32 to float32; its weights are kept in every type asked for."""

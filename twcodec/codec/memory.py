@@ -1,0 +1,180 @@
+"""How much memory a picture takes, before any is taken, and the tiles with which it fits.
+
+Arrays are counted in bytes for each position of y, which stands for 16 x 16 pixels, stage by stage; the stage that
+holds most of them counts. docs/decisions.md has what was measured beside it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from twcodec.codec import resources
+from twcodec.codec.allocator import give_back_freed_memory
+from twcodec.errors import LimitError
+from twcodec.models.footprint import TILE
+
+if TYPE_CHECKING:
+    from twcodec.codec.settings import Settings
+    from twcodec.models.footprint import Footprint
+    from twcodec.models.model import Model
+
+TILES = (TILE, 48, 32, 16)
+"""Latents a side, the largest first: smaller ones compute more of their neighbours."""
+
+LARGE = 1 << 24
+"""Pixels from which what is not needed any more makes room: y_hat of the default model takes 5 bytes for each."""
+
+_FIRST_CALL = 20_000_000
+"""Bytes that torch, oneDNN and copies of weights take when networks first run."""
+
+_ENTROPY, _ENTROPY_TILE = 18, 136**2
+"""Bytes for each number that h_s gives while it runs on a tile, and the positions of y that such a tile sees."""
+
+_BADLY_USED = 1.15
+"""What malloc has from the system for each byte that it gives out, measured: freed pieces are not always of use."""
+
+_SSIM_PLANES = 13
+"""Pictures in float32 that MS-SSIM holds at once."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """Of a picture: height, width, channels; bytes of a sample as a tensor holds it: 1, or 4 for 16 bits."""
+
+    height: int
+    width: int
+    channels: int
+    sample: int = 1
+
+    @property
+    def pixels(self) -> int:
+        """Height times width."""
+        return self.height * self.width
+
+
+@dataclass(frozen=True)
+class Held:
+    """Bytes for all of a picture at the stages that take most: while networks run on a tile, and at others."""
+
+    with_tile: int
+    without: int
+
+
+def for_encoding(model: Model, size: Size, settings: Settings, scoring: torch.dtype, budget: int | None) -> int:
+    """The tile with which encoding fits. scoring: as `Job` has it. budget: `plan`'s. LimitError: none does."""
+    measured = settings.measure and scoring != torch.float32 and size.pixels <= LARGE
+    itemsize = scoring.itemsize + (torch.float32.itemsize if measured else 0)
+    grid = _grid(model, size)
+    return plan(model, grid, _encoding(model.family.footprint, grid, size, settings), itemsize, budget)
+
+
+def for_decoding(model: Model, size: Size, dtype: torch.dtype, budget: int | None) -> int:
+    """As `for_encoding`. dtype: in which the synthesis computes."""
+    grid, of = _grid(model, size), model.family.footprint
+    picture, copied = _picture(size), 4 * of.m if of.in_place else 0
+    positions, y_hat = grid[0] * grid[1], 4 * of.m
+    held = Held(
+        with_tile=positions * (y_hat + copied) + picture,
+        without=max(_symbols_alone(of, grid), positions * y_hat + 2 * picture),
+    )
+    return plan(model, grid, held, dtype.itemsize, budget)
+
+
+def check_symbols(model: Model, size: Size, budget: int | None) -> None:
+    """LimitError unless the symbols of a picture can be decoded, without its pixels."""
+    grid = _grid(model, size)
+    plan(model, grid, Held(0, _symbols_alone(model.family.footprint, grid)), 0, budget)
+
+
+def plan(model: Model, grid: tuple[int, int], held: Held, itemsize: int, budget: int | None) -> int:
+    """The largest tile that fits in the budget beside what is held of the picture.
+
+    grid: height and width of y. itemsize: bytes of the numbers in which networks compute on tiles; 0: none does.
+    budget: bytes for all of the process, what it has now included; None is `resources.budget`'s. LimitError: not even
+    the smallest tile fits. On a GPU there is nothing to choose.
+    """
+    if model.device.type != "cpu":
+        return TILE
+    allowed = resources.budget(budget)
+    if estimate(model, grid, held, itemsize, TILE) > allowed:
+        give_back_freed_memory()  # what earlier pictures left is counted as this process's, used or not
+    needed = [estimate(model, grid, held, itemsize, tile) for tile in TILES]
+    for tile, total in zip(TILES, needed, strict=True):
+        if total <= allowed:
+            return tile
+    whose = "--max-memory" if budget is not None else "80 % of what is free, and what is taken already"
+    raise LimitError(
+        f"this picture needs about {_readable(min(needed))}, {_readable(allowed)} are allowed ({whose}); "
+        "allow more, or give a smaller picture"
+    )
+
+
+def estimate(model: Model, grid: tuple[int, int], held: Held, itemsize: int, tile: int) -> int:
+    """Bytes of the process at its peak. As in `plan`."""
+    working = model.family.footprint.tile(tile, *grid, itemsize) if itemsize else 0
+    return resources.resident() + _FIRST_CALL + int(_BADLY_USED * max(held.with_tile + working, held.without))
+
+
+def _grid(model: Model, size: Size) -> tuple[int, int]:
+    """Height and width of y, with the rows and columns that a shift adds."""
+    return -(-size.height // model.family.stride) + 1, -(-size.width // model.family.stride) + 1
+
+
+def _encoding(of: Footprint, grid: tuple[int, int], size: Size, settings: Settings) -> Held:
+    """The stages of the last branch."""
+    positions, picture = grid[0] * grid[1], _picture(size)
+    large, ways = size.pixels > LARGE, 1 if settings.transform == "never" else settings.ways
+    samples = picture if size.sample > 1 else 0  # bytes stay where they are
+    turned = picture if ways > 1 or settings.transform == "always" else 0
+    y, y_hat, symbols = 4 * of.m + of.n, 4 * of.m, _symbols(of)
+    together = ways if of.serial and not large and settings.score == "exact" else 1
+    latents = ways * y if of.serial and settings.score == "fast" else together * y
+    kept = (ways - 1) * (symbols + (0 if large else y_hat))  # of the branches before
+    copied = 4 * of.m if of.in_place else 0
+    quantise = latents + kept + symbols + y_hat + together * _context(of)
+    synthesise = (latents if together > 1 else 0) + kept + symbols + y_hat
+    code = kept + symbols + (0 if large else y_hat) + _coded_at_once(of, 7)
+    ssim = _SSIM_PLANES * 4 * size.channels * size.pixels if settings.metric == "ms-ssim" else 0
+    return Held(
+        with_tile=samples + max(positions * (latents + kept) + turned, positions * (synthesise + copied) + picture),
+        without=samples
+        + max(positions * quantise, positions * synthesise + picture + max(turned, ssim), positions * code),
+    )
+
+
+def _symbols_alone(of: Footprint, grid: tuple[int, int]) -> int:
+    """Bytes for all symbols, which are decoded in pieces of the order of coding."""
+    tile = _ENTROPY * (of.features or 2 * of.m) * min(_ENTROPY_TILE, grid[0] * grid[1])
+    return tile + grid[0] * grid[1] * (_symbols(of) + 4 * of.m + _context(of) + _coded_at_once(of, 5))
+
+
+def _picture(size: Size) -> int:
+    return size.pixels * size.channels * size.sample
+
+
+def _symbols(of: Footprint) -> int:
+    """Symbols, int16, and levels, a byte; those of z, int32. With a factorised prior all are z's."""
+    return 3 * of.m + of.n // 4 if of.hyper else 4 * of.m
+
+
+def _context(of: Footprint) -> int:
+    """What leads to levels and means, where all of it is held: int32.
+
+    A serial context has features twice while they are put together, what is known of y, and where each position and
+    its twelve neighbours are, in 8 bytes each. A factorised prior has float64 in between.
+    """
+    if not of.hyper:
+        return 24 * of.m
+    return 8 * of.features + 4 * of.m + 160 if of.serial else 4 * of.features
+
+
+def _coded_at_once(of: Footprint, size: int) -> int:
+    """What the coder has of a step, `size` bytes a symbol: all of y, half of it, or with a serial context little."""
+    return 0 if of.serial else size * of.m // (2 if of.features else 1)
+
+
+def _readable(size: int) -> str:
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size // 1_000_000} MB"
