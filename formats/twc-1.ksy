@@ -56,7 +56,9 @@ types:
             '"xMPd"': packed
             '"tEXt"': packed
             '"TEND"': tend
-        doc: The bytes as they are for DATA, the coded symbols (section 7), and for unknown types.
+        doc: |
+          The bytes as they are for DATA, the coded symbols (section 7) or the AVIF stream (section 11), and for unknown
+          types.
       - id: crc
         type: u4
         doc: CRC-32 of type and payload.
@@ -85,16 +87,19 @@ types:
       - id: payload_kind
         type: u1
         enum: payload_kind
+        doc: With avif, digest, arithmetic, coder, quality, transformed, transform and seed are 0.
       - id: model_digest
         size: 16
         doc: First 16 bytes of the SHA-256 of the model file.
       - id: arithmetic
         type: u1
-        valid: 1
+        valid:
+          expr: _ == (payload_kind == payload_kind::avif ? 0 : 1)
         doc: Section 6.
       - id: coder
         type: u1
-        valid: 1
+        valid:
+          expr: _ == (payload_kind == payload_kind::avif ? 0 : 1)
         doc: Section 7.
       - id: quality_thousandths
         type: u2
@@ -115,7 +120,9 @@ types:
         doc: Encodings that the encoder tried.
       - id: symbols_crc
         type: u4
-        doc: CRC-32 of the integer symbols, z then y, as big-endian 16-bit integers (section 7.8).
+        doc: |
+          CRC-32 of the integer symbols, z then y, as big-endian 16-bit integers (section 7.8); with avif, of the samples
+          (11.3).
       - id: later
         size-eos: true
         doc: Empty in version 1.0.
@@ -172,6 +179,7 @@ enums:
     5: i16
   payload_kind:
     0: latents
+    1: avif
   transform:
     0: identity
     1: flip_turn

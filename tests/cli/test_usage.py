@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from twcodec.errors import ExitCode
@@ -96,6 +98,21 @@ def test_more_threads_than_there_can_be_are_refused(twc, photo, tmp_path, thread
     twc("encode", "--threads", threads, photo, tmp_path / "a.twc").misused("threads")
 
 
+@pytest.mark.parametrize("threads", ["two", "2.5", ""])
+def test_what_is_no_number_of_threads_is_called_so(twc, photo, tmp_path, threads):
+    twc("encode", "--threads", threads, photo, tmp_path / "a.twc").misused(
+        "--threads", f"{threads!r} is no whole number"
+    )
+
+
+def test_what_a_refusal_says_that_is_needed_can_be_typed_and_is_enough(process, photo, tmp_path):
+    refused = process("encode", "--max-memory", "64M", photo, tmp_path / "a.twc")
+    assert refused.code == 6
+    needed, allowed = re.search(r"needs about (\d+M), (\d+M) are allowed", refused.err).groups()
+    assert allowed == "64M"
+    assert process("encode", "--max-memory", needed, photo, tmp_path / "a.twc").code == 0
+
+
 def test_a_million_threads_are_no_crash(process, photo, tmp_path):
     assert process("encode", "--threads", 10**6, photo, tmp_path / "a.twc").code in (0, 2)
 
@@ -145,7 +162,7 @@ def test_memory_is_given_as_people_write_it(twc, photo, coded, tmp_path, monkeyp
 
 def test_a_picture_that_needs_more_memory_than_is_allowed_leaves_nothing(twc, photo, coded, tmp_path):
     before = sorted(tmp_path.iterdir())
-    words = ("needs about", "104 MB are allowed (--max-memory)")
+    words = ("needs about", "100M are allowed (--max-memory)")
     twc("encode", "--max-memory", "100M", photo, tmp_path / "a.twc").refused(6, "photo.png", *words)
     twc("decode", "--max-memory", "100M", coded, tmp_path / "a.png").refused(6, "photo.twc", *words)
     twc("verify", "--max-memory", "100M", coded).refused(6, "photo.twc", *words)
@@ -174,7 +191,7 @@ def test_the_limit_of_pixels_holds_both_ways(twc, photo, coded, tmp_path, monkey
     assert twc("decode", "--max-pixels", 11520, coded, "-").code == 0, "the option is stronger than the environment"
     assert twc("info", coded).code == 0, "info allocates nothing"
     monkeypatch.setenv("TWC_MAX_PIXELS", "many")
-    twc("decode", coded, "-").misused("many", "--max-pixels")
+    twc("decode", coded, "-").misused("many", "--max-pixels", "TWC_MAX_PIXELS", "whole number")
     monkeypatch.setenv("TWC_MAX_PIXELS", "")
     assert twc("decode", coded, "-").code == 0
 

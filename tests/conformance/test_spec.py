@@ -390,3 +390,60 @@ def changes(payload: bytes, rng: np.random.Generator) -> list[bytes]:
         broken[-1 - int(rng.integers(reach))] ^= 1 << int(rng.integers(8))
         out.append(bytes(broken))
     return out
+
+
+# --- The AVIF payload -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def guarded(codec, crop):
+    """A file of payload kind 1, and the picture in it."""
+    from twcodec.codec import guard
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(guard, "THRESHOLD", 0.0)
+        return codec.encode_picture(crop(20, 28), Settings(4, guard="avif"))[0]
+
+
+def test_its_head_has_the_values_of_3_1_and_the_slow_decoder_has_no_av1(guarded, model):
+    zeros = {name for name, value, _ in table(section("### 3.1 HEAD"), "Field", "With payload kind 1", "Otherwise")}
+    assert "transformed, transform, seed" in zeros
+    head = guarded[18:60]
+    assert head[10] == 1
+    assert head[11:37] == bytes(26)
+    with pytest.raises(slow.Refused) as caught:
+        slow.decode(guarded, model)
+    assert caught.value.kind == slow.UNSUPPORTED
+
+
+def test_its_samples_are_those_of_11_2_and_their_checksum_that_of_11_3(codec, guarded):
+    """By the rows of the text's table, from the planes that Pillow gives when it is told that they are GBR."""
+    import io
+
+    from PIL import Image
+
+    container = Container.from_bytes(guarded)
+    at = container.data.index(bytes.fromhex("636F6C726E636C78")) + 12
+    assert container.data[at : at + 3] == b"\0\6\x80"
+    with Image.open(io.BytesIO(container.data[:at] + bytes(2) + container.data[at + 2 :])) as image:
+        planes = np.asarray(image).astype(int)
+    rows = [cells[-1] for cells in table(section("### 11.2"), "C", "Samples at depth 8")[1:]]
+    samples = []
+    for place in planes.reshape(-1, 3):
+        names = {"v": int(place[0]) - 128, "Y": int(place[1]), "u": int(place[2]) - 128, "clamp": slow_clamp}
+        samples += [eval(re.sub(r"(\d) ([uv])", r"\1*\2", row.split(" ", 1)[1]), names) for row in rows]
+    assert bytes(samples) == codec.decode_picture(guarded).samples.tobytes()
+    assert zlib.crc32(bytes(samples)) == container.header.symbols_crc
+
+
+def slow_clamp(a: int, low: int, high: int) -> int:
+    return min(max(a, low), high)
+
+
+def test_its_letters_and_numbers_of_11_1_are_in_it(guarded):
+    text, data = section("### 11.1"), Container.from_bytes(guarded).data
+    (location,) = re.findall(r"`((?:[0-9A-F]{2}\s+){17}[0-9A-F]{2})`", text)
+    begin = data.index(b"mdat") + 4
+    rest = struct.pack(">II", begin, len(data) - begin)
+    assert data.count(b"mdat") == data[: begin - 4].count(b"iloc") == 1
+    assert bytes.fromhex(location) + rest in data

@@ -7,7 +7,7 @@ import zlib
 import pytest
 
 from twcodec.container import Container, Header, Limits, chunks
-from twcodec.container.header import HEAD_BYTES
+from twcodec.container.header import AVIF, HEAD_BYTES
 from twcodec.errors import CorruptError, LimitError, TwcError, UnreadableError, UnsupportedError
 
 HEADER = Header(
@@ -165,6 +165,43 @@ def test_a_file_with_the_wrong_chunks_is_corrupt(parts):
 def test_header_fields_that_cannot_be_are_refused(offset, value, error):
     with pytest.raises(error):
         Container.from_bytes(framed(patched_head(offset, value), DATA))
+
+
+GUARD = dataclasses.replace(
+    HEADER, kind=AVIF, digest=bytes(16), quality=0.0, transformed=False, transform=0, seed=0, mode="RGBA"
+)
+
+
+def guard_head(offset: int = 0, value: bytes = b"") -> bytes:
+    payload = GUARD.to_bytes()
+    return framed(
+        (b"HEAD", payload[:offset] + value + payload[offset + len(value) :]), (b"ALPH", b"\0\xff"), (b"DATA", b"stream")
+    )
+
+
+def test_the_head_of_a_guard_is_read_and_its_bytes_are_pinned():
+    assert Container.from_bytes(guard_head()).header == GUARD
+    assert GUARD.to_bytes().hex() == (
+        "0000030000000200040801" + 16 * "00" + "0000" + "0000" + "0000" + "00000000" + "08" + "deadbeef"
+    )
+
+
+@pytest.mark.parametrize(
+    ("offset", "value", "error"),
+    [
+        (8, b"\x05\x10", CorruptError),
+        (10, b"\x02", UnsupportedError),
+        *((at, b"\x01", CorruptError) for at in (11, 20, 26, 29, 30, 31, 32, 33, 36)),
+        (31, b"\x01\x01", CorruptError),
+        (27, b"\x01", UnsupportedError),
+        (28, b"\x01", UnsupportedError),
+        (37, b"\x00", CorruptError),
+    ],
+)
+def test_a_guard_that_speaks_of_a_model_is_refused(offset, value, error):
+    """Arithmetic and coder 0 are the only ones there are with kind 1; of what else says something, all must be 0."""
+    with pytest.raises(error):
+        Container.from_bytes(guard_head(offset, value))
 
 
 def test_limits_are_checked():

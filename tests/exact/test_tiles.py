@@ -99,16 +99,6 @@ def test_in_place_a_halo_that_is_too_small_shows():
     assert not torch.allclose(tiled_in_place(network, x, 8, 1), expected)
 
 
-def test_a_network_may_take_several_inputs():
-    a, b = torch.rand(3, 40, 50), torch.rand(2, 40, 50)
-    weight = torch.rand(4, 5, 3, 3)
-
-    def network(a, b):
-        return functional.conv2d(torch.cat([a, b])[None], weight, padding=1)[0]
-
-    assert torch.allclose(tiled(network, (a, b), 16, 1), network(a, b), atol=1e-5)
-
-
 @pytest.fixture(params=["default", "default-1"])
 def codec(request):
     return twcodec.open_codec(request.param, device="cpu")

@@ -78,7 +78,6 @@ def test_a_half_has_the_same_mask_in_any_band(shape, step):
     whole = first_step(shape).transpose(1, 2, 0) ^ (step == 1)
     for start, stop in itertools.combinations(range(len(whole) + 1), 2):
         assert Half(step, shape, CPU).of_band(slice(start, stop)).tolist() == whole[start:stop].tolist()
-    assert Part().of_band(slice(0, len(whole))) is None
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 4), (4, 3)])

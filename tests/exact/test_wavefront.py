@@ -31,7 +31,7 @@ from twcodec.exact.wavefront import TAPS, WavefrontHyperprior, wavefronts
 
 SEEN, FEATURES = 7, 5
 UP = Geometry(5, 2, 2, transposed=True, output_padding=1)
-SIZES_OF_BANDS = {**SIZES_OF_BANDS, "wavefront._PART": (1, 50), "hyperprior.TILE": (1, 3)}
+SIZES_OF_BANDS = {**SIZES_OF_BANDS, "wavefront.PART": (1, 50), "hyperprior.TILE": (1, 3)}
 SIZES = [(1, 1), (1, 5), (5, 1), (2, 2), (6, 9), (13, 8)]
 
 
@@ -198,7 +198,7 @@ def test_damage_is_found(entropy):
 def test_groups_of_pictures_change_nothing(entropy, most, monkeypatch):
     pairs = [latents(*size, seed=i) for i, size in enumerate(SIZES)]
     alone = [entropy.quantise(*pair) for pair in pairs]
-    monkeypatch.setattr(wavefront, "_MOST_POSITIONS", most)
+    monkeypatch.setattr(wavefront, "MOST_POSITIONS", most)
     walked = []
     monkeypatch.setattr(
         entropy, "_side_by_side", lambda lanes: walked.append(lanes) or type(entropy)._side_by_side(entropy, lanes)

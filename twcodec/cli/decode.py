@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -11,6 +12,7 @@ from twcodec.cli import options
 from twcodec.cli.progress import working
 from twcodec.cli.say import say, shown, tell
 from twcodec.container import Container
+from twcodec.container.header import AVIF
 from twcodec.container.limits import DEFAULT_LIMITS, Limits
 from twcodec.errors import UsageError
 from twcodec.imaging.files import PIPE, check_output, read_input, write_output
@@ -53,16 +55,24 @@ def command(
         check_output(target, force, source)
         written_as = _format(form, target)
         data = read_input(source, DEFAULT_LIMITS.file_bytes)
-        header = Container.from_bytes(data, limits).header
-        options.make_ready()
-    from twcodec.codec.codec import open_codec  # imports torch: everything that can fail without it has been tried
+        container = Container.from_bytes(data, limits)
+        if container.header.kind != AVIF:
+            options.make_ready()  # everything that can fail without torch has been tried
+    from twcodec.codec import guard
     from twcodec.imaging.present import to_image
     from twcodec.imaging.write import write_image
 
     with options.about(source, target):
-        codec = open_codec(model, device, precision, threads, digest=header.digest, max_memory=max_memory)
+        header = container.header
+        if header.kind == AVIF:
+            decode = partial(guard.decode, container, max_memory)
+        else:
+            from twcodec.codec.codec import open_codec  # imports torch
+
+            codec = open_codec(model, device, precision, threads, digest=header.digest, max_memory=max_memory)
+            decode = partial(codec.decode_picture, data, limits)
         with working(f"decoding {shown(source)}", header.width * header.height, quiet):
-            picture = codec.decode_picture(data, limits)
+            picture = decode()
         with write_output(target, force) as file:
             warnings = write_image(to_image(picture), file, written_as, picture.metadata)
     options.warn(shown(target, "standard output"), warnings, quiet)

@@ -17,7 +17,7 @@ from twcodec.imaging.files import PIPE, check_output, input_pipe, write_output
 from twcodec.imaging.formats import format_for
 
 if TYPE_CHECKING:
-    from twcodec.codec.report import Report
+    from twcodec.codec.report import BranchReport, Report
 
 
 @click.command("encode", short_help="Compress a picture.")
@@ -55,6 +55,13 @@ if TYPE_CHECKING:
     show_default=True,
     help="How branches are ranked: by what would be coded, or (mbt2018, cheng2020) by a quicker estimate.",
 )
+@click.option(
+    "--guard",
+    type=click.Choice(["none", "avif"]),
+    default="none",
+    show_default=True,
+    help="avif: also try AVIF, and write it if every branch costs far more: a bound on what any picture costs.",
+)
 @click.option("--no-verify", is_flag=True, help="Do not decode the symbols again before writing.")
 @options.precision("bf16 where the processor is faster in it")
 @options.apply(options.model, options.device, options.threads, options.max_memory, options.max_pixels)
@@ -70,6 +77,7 @@ def command(
     metric: str,
     metadata: Literal["all", "none"],
     score: str,
+    guard: str,
     no_verify: bool,
     precision: str,
     model: str,
@@ -93,7 +101,7 @@ def command(
     if not source:
         raise UsageError("an empty file name was given")
     choices = (quality, ways, transform, names, seed, metric, precision, not no_verify, score)
-    settings = Settings(*choices, measure=True)  # type: ignore[arg-type]
+    settings = Settings(*choices, measure=True, guard=guard)  # type: ignore[arg-type]
     with options.about(source, target):
         check_output(target, force, source)
         resources.check_room_to_load()  # or Pillow would blame the picture
@@ -112,6 +120,7 @@ def command(
             data, report = codec.encode_picture(picture, settings)
         with write_output(target, force) as file:
             file.write(data)
+    options.warn(shown(source), report.warnings[len(picture.warnings) :], quiet)
     if as_json:
         tell(json.dumps(report.to_json()), target == PIPE)
     elif not quiet:
@@ -123,11 +132,19 @@ def _say(source: str, target: str, report: Report, verbose: bool) -> None:
     say(
         f"{shown(source)} -> {shown(target, 'standard output')}: {report.width}x{report.height} {report.mode}, "
         f"{report.bytes} bytes, {report.bpp:.3f} bpp, {report.psnr:.2f} dB, "
-        f"branch: {won.transform} (of {len(report.branches)})"
+        f"branch: {_name(won)} (of {len(report.branches)})"
     )
     for branch in report.branches if verbose else ():
         mark = "*" if branch.chosen else " "
         say(
-            f" {mark} {branch.transform} seed {branch.seed}: {branch.estimated_bytes:.0f} bytes, {branch.psnr:.2f} dB, "
+            f" {mark} {_name(branch)}{_drawn(branch)}: {branch.estimated_bytes:.0f} bytes, {branch.psnr:.2f} dB, "
             f"loss {branch.loss:.5f}"
         )
+
+
+def _name(branch: BranchReport) -> str:
+    return "guard (AVIF)" if branch.transform == "guard" else branch.transform
+
+
+def _drawn(branch: BranchReport) -> str:
+    return f" quality {branch.parameters['quality']}" if branch.transform == "guard" else f" seed {branch.seed}"

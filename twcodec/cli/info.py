@@ -44,13 +44,19 @@ def _table(name: str, info: Info) -> str:
             k.replace("_", " ") if v is True else f"{k.replace('_', ' ')} {v}" for k, v in info.parameters.items() if v
         ]
         transform += f" (seed {info.seed}: {', '.join(parts)})"
-    rows = {
-        "size": f"{info.width} x {info.height}, {info.mode}, {info.depth} bit{alpha}",
-        "model": f"{info.model or 'not in this twc'} (digest {info.digest})",
-        "quality": f"{info.quality:g}",
-        "transform": f"{transform}, best of {info.ways}" if info.ways > 1 else transform,
-        "bytes": f"{info.file_bytes}, of them {info.payload_bytes} coded symbols; {info.bpp:.4f} bpp",
-    }
+    size = f"{info.width} x {info.height}, {info.mode}, {info.depth} bit{alpha}"
+    what = "the AVIF stream" if info.payload == "avif" else "coded symbols"
+    bytes_ = f"{info.file_bytes}, of them {info.payload_bytes} {what}; {info.bpp:.4f} bpp"
+    if info.payload == "avif":
+        rows = {"size": size, "payload": "AVIF (guard)", "model": "none is needed", "bytes": bytes_}
+    else:
+        rows = {
+            "size": size,
+            "model": f"{info.model or 'not in this twc'} (digest {info.digest})",
+            "quality": f"{info.quality:g}",
+            "transform": f"{transform}, best of {info.ways}" if info.ways > 1 else transform,
+            "bytes": bytes_,
+        }
     if info.chunks:
         rows["carries"] = ", ".join(f"{kind} {size} bytes" for kind, size in info.chunks.items())
     return "\n".join([shown(name), *(f"  {key:<10}{value}" for key, value in rows.items())])

@@ -34,6 +34,18 @@ def _memory(text: str) -> int:
     return size
 
 
+class _Count(click.IntRange):
+    """A whole number of something, that says so where it is none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """As click's, which would say "not a valid integer range"."""
+        try:
+            int(value)
+        except ValueError:
+            self.fail(f"{value!r} is no whole number", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 force = click.option("-f", "--force", is_flag=True, help="Overwrite the output if it exists.")
 quiet = click.option("--quiet", is_flag=True, help="Say nothing but errors.")
 verbose = click.option("-v", "--verbose", is_flag=True, help="Say more.")
@@ -45,10 +57,11 @@ as_json = click.option(
 )
 max_pixels = click.option(
     "--max-pixels",
-    type=click.IntRange(min=1),
+    type=_Count(min=1),
     default=DEFAULT_LIMITS.pixels,
     show_default=True,
     envvar="TWC_MAX_PIXELS",
+    show_envvar=True,
     help="Refuse pictures with more pixels.",
 )
 model = click.option(
@@ -57,7 +70,7 @@ model = click.option(
 device = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 threads = click.option(
     "--threads",
-    type=click.IntRange(1, MAX_THREADS),
+    type=_Count(1, MAX_THREADS),
     default=None,
     help="Threads on the CPU.  [default: one for each processor that is allowed]",
 )

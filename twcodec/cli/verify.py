@@ -9,6 +9,7 @@ import click
 from twcodec.cli import options
 from twcodec.cli.say import as_text, shown, tell
 from twcodec.cli.several import each
+from twcodec.container import Container
 from twcodec.container.limits import DEFAULT_LIMITS, Limits
 from twcodec.imaging.files import read_input
 
@@ -29,7 +30,7 @@ def command(
 ) -> int:
     """Decode every symbol of each TWC FILE (- for standard input), and everything it carries, and write nothing.
 
-    Checks the checksums of the chunks, of the file and of the decoded symbols.
+    Checks the checksums of the chunks, of the file and of the decoded symbols, or of the guard's decoded pixels.
 
     \b
     twc verify *.twc && rm originals/*.png
@@ -43,16 +44,22 @@ def command(
         from twcodec.codec.info import info
 
         found = info(data, limits)  # before torch is imported
-        options.make_ready()
-        from twcodec.codec.codec import open_codec
+        if found.payload == "avif":
+            from twcodec.codec import guard
 
-        codec = codec or open_codec(
-            model, device, threads=threads, max_memory=max_memory, digest=bytes.fromhex(found.digest)
-        )
-        codec.verify(data, limits)
+            guard.decode(Container.from_bytes(data, limits), max_memory)
+        else:
+            options.make_ready()
+            from twcodec.codec.codec import open_codec
+
+            codec = codec or open_codec(
+                model, device, threads=threads, max_memory=max_memory, digest=bytes.fromhex(found.digest)
+            )
+            codec.verify(data, limits)
         if as_json:
             tell(json.dumps({"file": as_text(name), "ok": True, **found.to_json()}))
         elif not quiet:
-            tell(f"{shown(name)}: ok, {found.width}x{found.height} {found.mode}, {found.file_bytes} bytes")
+            kind = ", payload: AVIF (guard)" if found.payload == "avif" else ""
+            tell(f"{shown(name)}: ok, {found.width}x{found.height} {found.mode}, {found.file_bytes} bytes{kind}")
 
     return each(files, check)

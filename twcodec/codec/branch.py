@@ -135,10 +135,10 @@ def _scored(job: Job, candidate: Candidate, symbols: Symbols, latents: tuple[Ten
     shape = (job.samples.shape[0], job.samples.shape[1], job.samples.shape[2])
     how = job.quality, candidate.draw, shape, job.levels, job.scoring, job.tile
     x_hat = reconstruct(job.model, symbols.y_hat, *how)
-    error = distortion.mse(job.samples, x_hat, job.levels)
+    error, penalty = compared(job, x_hat)
     if job.large:
         symbols = replace(symbols, y_hat=symbols.y_hat.new_empty(0))
-    return Branch(candidate, symbols, bits, error, _penalty(job, x_hat, error), latents, job.scoring)
+    return Branch(candidate, symbols, bits, error, penalty, latents, job.scoring)
 
 
 def measured(job: Job, branch: Branch) -> Branch:
@@ -148,9 +148,10 @@ def measured(job: Job, branch: Branch) -> Branch:
     return _scored(replace(job, scoring=torch.float32), branch.candidate, branch.symbols, branch.latents)
 
 
-def _penalty(job: Job, x_hat: Tensor, error: Tensor) -> Tensor:
-    """The distortion in the loss, lambda applied. error: the mean squared one."""
+def compared(job: Job, x_hat: Tensor) -> tuple[Tensor, Tensor]:
+    """A reconstruction's mean squared error, and the distortion in the loss, lambda applied. x_hat: as job.samples."""
+    error = distortion.mse(job.samples, x_hat, job.levels)
     weight = job.model.lambda_(job.quality) * 255**2
     if job.settings.metric == "mse":
-        return weight * error
-    return weight * distortion.MS_SSIM_LAMBDA * distortion.ms_ssim_loss(job.samples, x_hat, job.levels)
+        return error, weight * error
+    return error, weight * distortion.MS_SSIM_LAMBDA * distortion.ms_ssim_loss(job.samples, x_hat, job.levels)

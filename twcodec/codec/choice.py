@@ -7,10 +7,14 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from twcodec.codec import grid, guard
+from twcodec.codec.branch import compared
 from twcodec.codec.branch import measured as measured_branch
 
 if TYPE_CHECKING:
     from twcodec.codec.branch import Branch, Job
+    from twcodec.codec.guard import Guard
+    from twcodec.imaging.picture import Picture
 
 ESTIMATE_ERROR = 0.0002
 """The tables' estimate and the coded length differ by less than this share, and `ESTIMATE_BITS`; a test holds it."""
@@ -56,11 +60,16 @@ def score(branches: list[Branch], job: Job, overhead_bytes: int) -> list[Scored]
     ceiling = min(s.rank + margin for s, margin in zip(estimates, margins, strict=True))
     scored = []
     for s, margin in zip(estimates, margins, strict=True):
-        if s.branch.latents is None and s.rank - margin <= ceiling:
-            payload = job.model.family.entropy.encode(s.branch.symbols)
-            s = replace(s, payload=payload, loss=8 * (len(payload) + overhead_bytes) / pixels + s.penalty)
-        scored.append(s)
+        contends = s.branch.latents is None and s.rank - margin <= ceiling
+        scored.append(_coded(s, job, overhead_bytes) if contends else s)
     return scored
+
+
+def _coded(scored: Scored, job: Job, overhead_bytes: int) -> Scored:
+    """With the branch's symbols coded, and the loss of that very file."""
+    payload = job.model.family.entropy.encode(scored.branch.symbols)
+    loss = 8 * (len(payload) + overhead_bytes) / job.samples[0].numel() + scored.penalty
+    return replace(scored, payload=payload, loss=loss)
 
 
 def _estimated(branch: Branch, job: Job, overhead_bytes: int) -> Scored:
@@ -87,3 +96,41 @@ def best(scored: list[Scored]) -> int:
     """The index of the winner; ties go to the first, which is the picture as it is."""
     contenders = [i for i, s in enumerate(scored) if s.payload is not None] or range(len(scored))
     return min(contenders, key=lambda i: (scored[i].rank, i))
+
+
+def confirmed(scored: list[Scored], winner: int, job: Job, overhead_bytes: int) -> int:
+    """The winner when what bfloat16 says is not trusted: a file is never worse than that of the picture as it is.
+
+    A winner other than that one is compared with it once more, both in float32; their entries in `scored` are replaced.
+    """
+    if job.scoring == torch.float32 or winner == 0 or scored[0].branch.candidate.transform != 0:
+        return winner
+    for i in (0, winner):
+        again = measured(scored[i], job)
+        scored[i] = again if again.payload is not None else _coded(again, job, overhead_bytes)
+    return min((0, winner), key=lambda i: scored[i].loss)
+
+
+@dataclass(frozen=True)
+class Guarded:
+    """The guard with its loss, which is that of a branch: the whole file's. error: as a branch's."""
+
+    guard: Guard
+    error: float
+    loss: float
+
+
+def guarded(picture: Picture, job: Job, overhead_bytes: int) -> Guarded:
+    """The best guard that is found for a picture."""
+
+    def scored_guard(made: Guard) -> Guarded:
+        error, penalty = compared(job, grid.to_samples(made.samples, job.samples.device))
+        bits = 8 * (len(made.payload) + overhead_bytes)
+        return Guarded(made, float(error.item()), bits / job.samples[0].numel() + float(penalty.item()))
+
+    return scored_guard(guard.find(picture, lambda made: scored_guard(made).loss))
+
+
+def fails(winner: Scored, conventional: Guarded) -> bool:
+    """Whether even the best learned branch does so much worse than the guard that the guard is sent."""
+    return winner.loss > guard.THRESHOLD * conventional.loss

@@ -12,11 +12,13 @@ from PIL.Image import Image
 
 from twcodec.codec import decode as decoding
 from twcodec.codec import encode as encoding
+from twcodec.codec import guard
 from twcodec.codec.precision import check_bf16, for_decoding
 from twcodec.codec.resources import check_max_memory
 from twcodec.codec.runtime import running
-from twcodec.codec.settings import MAX_THREADS, Metric, Precision, Score, Settings, TransformMode
+from twcodec.codec.settings import MAX_THREADS, Guard, Metric, Precision, Score, Settings, TransformMode
 from twcodec.container import Container, Limits
+from twcodec.container.header import AVIF
 from twcodec.container.limits import DEFAULT_LIMITS
 from twcodec.errors import MissingError, UnsupportedError, UsageError
 from twcodec.imaging.present import to_image
@@ -36,6 +38,8 @@ Source = Any
 class Codec:
     """Encodes and decodes with one model on one device. Threads may share it.
 
+    max_memory holds for one call at a time. Each checks it for itself, so calls that run at once in several threads may
+    take it several times: divide it among them.
     A file that was made with another embedded model is decoded with that one, loaded when it is first needed.
     """
 
@@ -59,15 +63,18 @@ class Codec:
         transforms: tuple[str, ...] = (),
         verify: bool = True,
         score: Score = "exact",
+        guard: Guard = "none",
         max_pixels: int = DEFAULT_LIMITS.pixels,
     ) -> bytes:
         """Compress a picture (a PIL image, a path, bytes or a stream) to the bytes of a TWC file.
 
         quality: the model's scale, 1 to 7 for the default; None is 4, or a model's only one. ways, transform,
-        transforms, seed, metric, score: see `Settings`.
-        metadata: "all" or "none". Errors: UsageError, UnreadableError, LimitError, VerificationError.
+        transforms, seed, metric, score, guard: see `Settings`.
+        metadata: "all" or "none". Errors: UsageError, UnreadableError, LimitError, VerificationError, MissingError.
         """
-        settings = Settings(quality, ways, transform, tuple(transforms), seed, metric, verify=verify, score=score)
+        settings = Settings(
+            quality, ways, transform, tuple(transforms), seed, metric, verify=verify, score=score, guard=guard
+        )
         picture = read(image, metadata, max_pixels)
         return self.encode_picture(picture, settings)[0]
 
@@ -88,19 +95,29 @@ class Codec:
     def decode_picture(self, data: bytes, limits: Limits = DEFAULT_LIMITS) -> Picture:
         """As `decode`, before it becomes a PIL image."""
         container = Container.from_bytes(data, limits)
+        if container.header.kind == AVIF:
+            return guard.decode(container, self._max_memory)
         with running(self.model.device, self._threads):
             model = self._model_for(container)
             return decoding.decode(model, container, for_decoding(self._precision), self._max_memory)
 
     def decode_symbols(self, data: bytes, limits: Limits = DEFAULT_LIMITS) -> Symbols:
-        """The integer symbols in a file, the same on every device, checked against the file's checksum."""
+        """The integer symbols in a file, the same on every device, checked against the file's checksum.
+
+        UsageError: it has none, since its payload is AVIF. Other errors as `decode`.
+        """
         container = Container.from_bytes(data, limits)
+        if container.header.kind == AVIF:
+            raise UsageError("the file holds an AVIF stream, the guard, and no symbols; decode its picture instead")
         with running(self.model.device, self._threads):
-            return decoding.decode_symbols(self._model_for(container), container)
+            return decoding.decode_symbols(self._model_for(container), container, self._max_memory)
 
     def verify(self, data: bytes, limits: Limits = DEFAULT_LIMITS) -> None:
-        """Decode every symbol and everything that is carried, but no pixels. Errors as `decode`."""
+        """Decode every symbol and everything that is carried, but no pixels: those of AVIF only. Errors as `decode`."""
         container = Container.from_bytes(data, limits)
+        if container.header.kind == AVIF:
+            guard.decode(container, self._max_memory)
+            return
         with running(self.model.device, self._threads):
             decoding.verify(self._model_for(container), container, self._max_memory)
 
@@ -130,8 +147,8 @@ def open_codec(
     device: "auto" (CUDA where there is one), "cpu", "cuda", "cuda:1". precision: in which the networks
     compute: "auto" is bf16 for encoding where the device is faster in it, fp32 for decoding.
     threads: for torch on the CPU; None is torch's own choice, but no more than the processors that affinity and
-    control groups allow. max_memory: bytes that the process may use in all; None is a share of what is free at each
-    call. Errors: UnsupportedError, MissingError, UsageError.
+    control groups allow. max_memory: bytes that the process may use in all while one call runs, see
+    `Codec`; None is a share of what is free at each call. Errors: UnsupportedError, MissingError, UsageError.
     """
     Settings(precision=precision)
     if threads is not None and not 1 <= threads <= MAX_THREADS:

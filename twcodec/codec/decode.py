@@ -7,16 +7,14 @@ from typing import TYPE_CHECKING
 import torch
 
 from twcodec.codec import grid, memory
+from twcodec.codec.beside import carried
+from twcodec.container.header import COLOURS
 from twcodec.errors import CorruptError
 from twcodec.exact.symbols import Symbols, symbols_crc
-from twcodec.imaging import alpha, metadata
-from twcodec.imaging.picture import Metadata, Picture
+from twcodec.imaging.picture import Picture
 from twcodec.transforms import IDENTITY, Draw, by_id
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from twcodec.container import Container, Header
     from twcodec.models.model import Model
 
@@ -30,28 +28,35 @@ def decode(
     CorruptError, UnsupportedError: as the container's contents give cause. LimitError: more memory is needed than is
     allowed.
     """
-    header, size = container.header, _size(container.header)
+    header, size = container.header, _size(container)
     tile = memory.for_decoding(model, size, dtype, max_memory)
-    plane, carried = _carried(container)
-    y_hat = decode_symbols(model, container).y_hat
+    plane, metadata = carried(container)
+    y_hat = _symbols(model, container).y_hat
     shape, levels = (size.channels, size.height, size.width), (1 << header.depth) - 1
     samples = grid.reconstruct(model, y_hat, header.quality, transform_of(header), shape, levels, dtype, tile)
-    return Picture(grid.to_array(samples, header.depth), header.mode, header.depth, plane, carried)
+    return Picture(grid.to_array(samples, header.depth), header.mode, header.depth, plane, metadata)
 
 
 def verify(model: Model, container: Container, max_memory: int | None = None) -> None:
     """Decode all that `decode` does, but for the pixels. Errors as there."""
-    memory.check_symbols(model, _size(container.header), max_memory)
-    _carried(container)
-    decode_symbols(model, container)
+    memory.check_symbols(model, _size(container), max_memory)
+    carried(container)
+    _symbols(model, container)
+
+
+def decode_symbols(model: Model, container: Container, max_memory: int | None = None) -> Symbols:
+    """The integer symbols of a file, checked against the header's CRC: the same on every device.
+
+    CorruptError: damaged, or a decoder that does not agree with the encoder; never a wrong picture. LimitError: as
+    `decode`.
+    """
+    memory.check_symbols(model, _size(container), max_memory)
+    return _symbols(model, container)
 
 
 @torch.no_grad()
-def decode_symbols(model: Model, container: Container) -> Symbols:
-    """The integer symbols of a file, checked against the header's CRC: the same on every device.
-
-    CorruptError: damaged, or a decoder that does not agree with the encoder; never a wrong picture.
-    """
+def _symbols(model: Model, container: Container) -> Symbols:
+    """As `decode_symbols`, where the memory was checked."""
     header = container.header
     if model.digest != header.digest:
         raise CorruptError(f"the file needs the model {header.digest.hex()}, it was given {model.digest.hex()}")
@@ -65,16 +70,11 @@ def decode_symbols(model: Model, container: Container) -> Symbols:
     return symbols
 
 
-def _size(header: Header) -> memory.Size:
-    channels = 1 if header.mode in ("1", "L", "LA", "I;16") else 3
-    return memory.Size(header.height, header.width, channels, 4 if header.depth == 16 else 1)
-
-
-def _carried(container: Container) -> tuple[NDArray[np.uint8] | None, Metadata]:
-    """The alpha plane, and what travels with the picture."""
+def _size(container: Container) -> memory.Size:
     header = container.header
-    plane = None if container.alpha is None else alpha.unpack_alpha(container.alpha, header.height, header.width)
-    return plane, metadata.from_chunks(container.ancillary)
+    beside = 0 if container.alpha is None else header.height * header.width
+    shape = header.height, header.width, COLOURS[header.mode]
+    return memory.Size(*shape, 4 if header.depth == 16 else 1, beside, len(container.data))
 
 
 def transform_of(header: Header) -> Draw:

@@ -7,17 +7,18 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from twcodec.codec import branch, choice, grid, memory
+from twcodec.codec import branch, choice, grid, guard, memory
 from twcodec.codec.candidates import candidates
 from twcodec.codec.precision import for_encoding
-from twcodec.codec.report import Report, branch_report
+from twcodec.codec.report import Report, branch_report, guard_report
 from twcodec.container import Container, Header
+from twcodec.container.header import AVIF
 from twcodec.errors import CorruptError, VerificationError
 from twcodec.exact.symbols import symbols_crc
 from twcodec.imaging import alpha, metadata
 
 if TYPE_CHECKING:
-    from twcodec.codec.choice import Scored
+    from twcodec.codec.choice import Guarded, Scored
     from twcodec.codec.settings import Settings
     from twcodec.imaging.picture import Picture
     from twcodec.models.model import Model
@@ -28,11 +29,12 @@ def encode(model: Model, picture: Picture, settings: Settings, max_memory: int |
     """Compress a picture. Returns the file and what was tried for it. max_memory: see `memory.plan`.
 
     UsageError: a quality out of the model's range. LimitError: more memory is needed than is allowed.
-    VerificationError: the coded symbols do not decode.
+    VerificationError: the coded symbols do not decode. MissingError: a guard is asked for, and Pillow has no AVIF.
     """
+    obstacle = guard.obstacle(picture, max_memory) if settings.guard == "avif" else None
     levels, quality = (1 << picture.depth) - 1, model.check_quality(settings.quality)
     analysis = for_encoding(settings.precision, model.device)
-    scoring = analysis if settings.metric == "mse" else torch.float32
+    scoring = _scoring(picture, settings, analysis)
     tile = memory.for_encoding(model, _size(picture), settings, scoring, max_memory)
     samples = grid.to_samples(picture.samples, model.device)
     job = branch.Job(model, samples, levels, settings, quality, analysis, scoring, tile)
@@ -44,12 +46,27 @@ def encode(model: Model, picture: Picture, settings: Settings, max_memory: int |
     winner = choice.best(scored)
     if scored[winner].payload is None:
         scored[winner] = choice.score([branch.quantised(job, branches[winner])], job, overhead)[0]
+    winner = choice.confirmed(scored, winner, job, overhead)
     if settings.measure:
         scored[winner] = choice.measured(scored[winner], job)
+    guarded = choice.guarded(picture, job, overhead) if settings.guard == "avif" and not obstacle else None
+    if guarded and choice.fails(scored[winner], guarded):
+        data = _guard_file(frame, guarded).to_bytes()
+        return data, _report(job, picture, scored, len(scored), len(data), guarded)
     if settings.verify:
         _verify(model, scored[winner])
     data = _filled(frame, scored[winner]).to_bytes()
-    return data, _report(job, picture, scored, winner, len(data))
+    return data, _report(job, picture, scored, winner, len(data), guarded, obstacle)
+
+
+def _scoring(picture: Picture, settings: Settings, analysis: torch.dtype) -> torch.dtype:
+    """The type in which distortions are computed.
+
+    MS-SSIM wants float32, and so does a choice that cannot be confirmed in it later, y_hat having made room.
+    """
+    several = settings.transform == "auto" and settings.ways > 1
+    large = picture.height * picture.width > memory.LARGE
+    return torch.float32 if settings.metric != "mse" or (several and large) else analysis
 
 
 def _size(picture: Picture) -> memory.Size:
@@ -85,6 +102,14 @@ def _filled(frame: Container, winner: Scored) -> Container:
     return replace(frame, header=header, data=winner.payload or b"")
 
 
+def _guard_file(frame: Container, winner: Guarded) -> Container:
+    """The file with the guard's stream. It names no model: none is needed."""
+    kept, made = frame.header, winner.guard
+    digest, crc = bytes(len(kept.digest)), made.crc
+    header = replace(kept, kind=AVIF, digest=digest, quality=0.0, symbols_crc=crc)
+    return replace(frame, header=header, data=made.payload)
+
+
 def _verify(model: Model, winner: Scored) -> None:
     try:
         same = model.family.entropy.verify(winner.payload or b"", winner.branch.symbols)
@@ -96,8 +121,20 @@ def _verify(model: Model, winner: Scored) -> None:
         )
 
 
-def _report(job: branch.Job, picture: Picture, scored: list[Scored], winner: int, size: int) -> Report:
+def _report(
+    job: branch.Job,
+    picture: Picture,
+    scored: list[Scored],
+    winner: int,
+    size: int,
+    guarded: Guarded | None,
+    obstacle: str | None = None,
+) -> Report:
+    """winner: among the branches, of which the guard is the last, where there is one."""
     branches = tuple(branch_report(s, i == winner) for i, s in enumerate(scored))
+    if guarded:
+        branches += (guard_report(guarded, winner == len(scored)),)
+    learned = winner < len(scored) and scored[winner].branch.scoring != torch.float32
     return Report(
         width=picture.width,
         height=picture.height,
@@ -109,7 +146,7 @@ def _report(job: branch.Job, picture: Picture, scored: list[Scored], winner: int
         bpp=8 * size / (picture.width * picture.height),
         psnr=branches[winner].psnr,
         loss=branches[winner].loss,
-        precision="fp32" if scored[winner].branch.scoring == torch.float32 else "bf16",
+        precision="bf16" if learned else "fp32",
         branches=branches,
-        warnings=picture.warnings,
+        warnings=picture.warnings + ((obstacle,) if obstacle else ()),
     )

@@ -28,8 +28,8 @@ def to_samples(samples: NDArray[np.uint8] | NDArray[np.uint16], device: torch.de
 
 def to_array(samples: Tensor, depth: int) -> NDArray[np.uint8] | NDArray[np.uint16]:
     """The inverse of `to_samples`: (C, H, W) to (H, W, C)."""
-    array = samples.permute(1, 2, 0).contiguous().cpu().numpy()
-    return array.astype(np.uint16) if depth == 16 else array.astype(np.uint8)
+    array = samples.permute(1, 2, 0).cpu().numpy()
+    return np.ascontiguousarray(array, np.uint16) if depth == 16 else np.ascontiguousarray(array, np.uint8)
 
 
 class Input:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from twcodec.container import Container, Limits
+from twcodec.container.header import AVIF
 from twcodec.container.limits import DEFAULT_LIMITS
 from twcodec.errors import UnsupportedError
 from twcodec.models import catalogue
@@ -18,7 +19,8 @@ class Info:
 
     mode: Pillow's name. model: the catalogue's name, None for a model that is not ours. digest: 32 hex digits.
     transform: "identity" or a name as in `--transforms`. ways: branches that the encoder tried.
-    payload_bytes: of the coded symbols. bpp: bits of the whole file a pixel.
+    payload_bytes: of the coded symbols, or of the AVIF stream. bpp: bits of the whole file a pixel.
+    payload: "latents"; or "avif", the guard, which needs no model: digest and quality are 0 then.
     """
 
     width: int
@@ -35,6 +37,7 @@ class Info:
     payload_bytes: int
     file_bytes: int
     bpp: float
+    payload: str = "latents"
     parameters: dict[str, int | bool] = field(default_factory=dict)
     chunks: dict[str, int] = field(default_factory=dict)
 
@@ -53,7 +56,7 @@ def info(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Info:
         height=header.height,
         mode=header.mode,
         depth=header.depth,
-        model=catalogue.name_of(header.digest),
+        model=None if header.kind == AVIF else catalogue.name_of(header.digest),
         digest=header.digest.hex(),
         quality=header.quality,
         transformed=header.transformed,
@@ -63,6 +66,7 @@ def info(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Info:
         payload_bytes=len(container.data),
         file_bytes=len(data),
         bpp=8 * len(data) / (header.width * header.height),
+        payload="avif" if header.kind == AVIF else "latents",
         parameters=parameters,
         chunks=_sizes(container),
     )

@@ -14,6 +14,7 @@ import torch
 from twcodec.codec import resources
 from twcodec.codec.allocator import give_back_freed_memory
 from twcodec.errors import LimitError
+from twcodec.exact.wavefront import MOST_POSITIONS, PART, TAPS
 from twcodec.models.footprint import TILE
 
 if TYPE_CHECKING:
@@ -30,24 +31,52 @@ LARGE = 1 << 24
 _FIRST_CALL = 20_000_000
 """Bytes that torch, oneDNN and copies of weights take when networks first run."""
 
-_ENTROPY, _ENTROPY_TILE = 18, 136**2
+_THREAD = 2_000_000
+"""Bytes of a thread: its stack, its part of malloc, and oneDNN's scratch. Measured: 1.9 MB of 16, 0.9 MB of 512."""
+
+_H_S, _H_S_TILE = 12, 136**2
 """Bytes for each number that h_s gives while it runs on a tile, and the positions of y that such a tile sees."""
+
+_PRODUCT, _BAND = 14_000, 1 << 11
+"""Bytes a row of an integer product: its inputs in bytes, its sums in 32 bits and in float64; and the rows at once."""
+
+_NEAR = 12
+"""Bytes for each number that a serial context sees of a position's neighbours: gathered, and as they are multiplied."""
+
+_PIECE, _PIECES = 32, 1 << 20
+"""Bytes a number where costs and differences are summed, and how many numbers are summed at once."""
+
+_CODED, _DECODED, _ESCAPED = 8, 5, 3
+"""Bytes a symbol while an encoder, or a decoder, puts symbols in the order of coding; and an escape beside."""
 
 _BADLY_USED = 1.15
 """What malloc has from the system for each byte that it gives out, measured: freed pieces are not always of use."""
 
-_SSIM_PLANES = 13
-"""Pictures in float32 that MS-SSIM holds at once."""
+_HOLES = 2 * (64 << 20)
+"""Bytes of freed pieces that nothing happens to fit in, by which runs of the same differ: measured up to two of the
+largest that malloc keeps (`allocator.py`); for small pictures up to two fifths of what they take."""
+
+_SSIM = {1: 36, 3: 26}
+"""Pictures in float32 that MS-SSIM holds at once, by channels: a dozen, and two that oneDNN pads to 16 channels."""
+
+_WRITTEN = 10
+"""Bytes a pixel when a picture was decoded: Pillow's image, a copy of it, and the file. Not WebP's and AVIF's encoders,
+which take 30 and 45."""
 
 
 @dataclass(frozen=True)
 class Size:
-    """Of a picture: height, width, channels; bytes of a sample as a tensor holds it: 1, or 4 for 16 bits."""
+    """Of a picture: height, width, channels; bytes of a sample as a tensor holds it: 1, or 4 for 16 bits.
+
+    beside: bytes that are decoded with it, an alpha plane. coded: bytes of its coded symbols.
+    """
 
     height: int
     width: int
     channels: int
     sample: int = 1
+    beside: int = 0
+    coded: int = 0
 
     @property
     def pixels(self) -> int:
@@ -77,8 +106,12 @@ def for_decoding(model: Model, size: Size, dtype: torch.dtype, budget: int | Non
     picture, copied = _picture(size), 4 * of.m if of.in_place else 0
     positions, y_hat = grid[0] * grid[1], 4 * of.m
     held = Held(
-        with_tile=positions * (y_hat + copied) + picture,
-        without=max(_symbols_alone(of, grid), positions * y_hat + 2 * picture),
+        with_tile=size.beside + positions * (y_hat + copied) + picture,
+        without=max(
+            _symbols_alone(of, grid, size),
+            size.beside + positions * y_hat + 2 * picture,
+            size.beside + picture + _WRITTEN * size.pixels,
+        ),
     )
     return plan(model, grid, held, dtype.itemsize, budget)
 
@@ -86,7 +119,7 @@ def for_decoding(model: Model, size: Size, dtype: torch.dtype, budget: int | Non
 def check_symbols(model: Model, size: Size, budget: int | None) -> None:
     """LimitError unless the symbols of a picture can be decoded, without its pixels."""
     grid = _grid(model, size)
-    plan(model, grid, Held(0, _symbols_alone(model.family.footprint, grid)), 0, budget)
+    plan(model, grid, Held(0, _symbols_alone(model.family.footprint, grid, size)), 0, budget)
 
 
 def plan(model: Model, grid: tuple[int, int], held: Held, itemsize: int, budget: int | None) -> int:
@@ -107,7 +140,8 @@ def plan(model: Model, grid: tuple[int, int], held: Held, itemsize: int, budget:
             return tile
     whose = "--max-memory" if budget is not None else "80 % of what is free, and what is taken already"
     raise LimitError(
-        f"this picture needs about {_readable(min(needed))}, {_readable(allowed)} are allowed ({whose}); "
+        f"this picture needs about {resources.at_least(min(needed))}, {resources.at_most(allowed)} are allowed "
+        f"({whose}); "
         "allow more, or give a smaller picture"
     )
 
@@ -115,7 +149,9 @@ def plan(model: Model, grid: tuple[int, int], held: Held, itemsize: int, budget:
 def estimate(model: Model, grid: tuple[int, int], held: Held, itemsize: int, tile: int) -> int:
     """Bytes of the process at its peak. As in `plan`."""
     working = model.family.footprint.tile(tile, *grid, itemsize) if itemsize else 0
-    return resources.resident() + _FIRST_CALL + int(_BADLY_USED * max(held.with_tile + working, held.without))
+    most = max(held.with_tile + working, held.without)
+    once = resources.resident() + _FIRST_CALL + _THREAD * torch.get_num_threads()
+    return once + int(_BADLY_USED * most) + min(_HOLES, most * 2 // 5)
 
 
 def _grid(model: Model, size: Size) -> tuple[int, int]:
@@ -124,31 +160,55 @@ def _grid(model: Model, size: Size) -> tuple[int, int]:
 
 
 def _encoding(of: Footprint, grid: tuple[int, int], size: Size, settings: Settings) -> Held:
-    """The stages of the last branch."""
-    positions, picture = grid[0] * grid[1], _picture(size)
-    large, ways = size.pixels > LARGE, 1 if settings.transform == "never" else settings.ways
+    """The stages of the last branch, as `branch.run` has them."""
+    positions, picture, large = grid[0] * grid[1], _picture(size), size.pixels > LARGE
+    ways = 1 if settings.transform == "never" else settings.ways
     samples = picture if size.sample > 1 else 0  # bytes stay where they are
     turned = picture if ways > 1 or settings.transform == "always" else 0
     y, y_hat, symbols = 4 * of.m + of.n, 4 * of.m, _symbols(of)
-    together = ways if of.serial and not large and settings.score == "exact" else 1
-    latents = ways * y if of.serial and settings.score == "fast" else together * y
-    kept = (ways - 1) * (symbols + (0 if large else y_hat))  # of the branches before
     copied = 4 * of.m if of.in_place else 0
+    several = of.serial and ways > 1 and not large
+    side_by_side, estimated = several and settings.score == "exact", several and settings.score == "fast"
+    together = min(ways, max(1, MOST_POSITIONS // positions)) if side_by_side else 1
+    latents = ways * y if several else y
+    kept = (ways - 1 + estimated) * (symbols + (0 if large else y_hat))  # of the branches before
     quantise = latents + kept + symbols + y_hat + together * _context(of)
-    synthesise = (latents if together > 1 else 0) + kept + symbols + y_hat
-    code = kept + symbols + (0 if large else y_hat) + _coded_at_once(of, 7)
-    ssim = _SSIM_PLANES * 4 * size.channels * size.pixels if settings.metric == "ms-ssim" else 0
+    synthesise = (latents if estimated else 0) + kept + symbols + y_hat
+    code = kept + symbols + (0 if large else y_hat) + _coded_at_once(of, _CODED)
+    ssim = _SSIM[size.channels] * 4 * size.channels * size.pixels if settings.metric == "ms-ssim" else 0
+    compared = min(_PIECES, max(size.pixels * size.channels, positions * of.m)) * _PIECE
     return Held(
         with_tile=samples + max(positions * (latents + kept) + turned, positions * (synthesise + copied) + picture),
         without=samples
-        + max(positions * quantise, positions * synthesise + picture + max(turned, ssim), positions * code),
+        + max(
+            positions * quantise + _entropy(of, positions),
+            positions * synthesise + picture + max(turned, ssim, compared),
+            positions * code + compared,
+        ),
     )
 
 
-def _symbols_alone(of: Footprint, grid: tuple[int, int]) -> int:
-    """Bytes for all symbols, which are decoded in pieces of the order of coding."""
-    tile = _ENTROPY * (of.features or 2 * of.m) * min(_ENTROPY_TILE, grid[0] * grid[1])
-    return tile + grid[0] * grid[1] * (_symbols(of) + 4 * of.m + _context(of) + _coded_at_once(of, 5))
+def _symbols_alone(of: Footprint, grid: tuple[int, int], size: Size) -> int:
+    """Bytes for all symbols, which are decoded in pieces of the order of coding, and for what is decoded before.
+
+    The stream is there as it came, in words, and in the decoder. An alpha plane's PNG is inflated twice.
+    """
+    positions = grid[0] * grid[1]
+    escapes = min(positions * _coded_at_once(of, _ESCAPED), 8 * size.coded * _ESCAPED)  # of a bit each
+    a_position = _symbols(of) + 4 * of.m + _context(of) + _coded_at_once(of, _DECODED)
+    return size.beside + max(
+        4 * size.beside, _entropy(of, positions) + positions * a_position + escapes + 3 * size.coded
+    )
+
+
+def _entropy(of: Footprint, positions: int) -> int:
+    """Bytes for what networks on integers compute at a time: h_s on a tile, and then others on a band of rows."""
+    features = of.features or 2 * of.m
+    tile, rows = min(_H_S_TILE, positions), min(_BAND, positions)
+    band = rows * 8 * (features + 2 * of.m) if of.features else 0
+    if of.serial:
+        band += min(PART, positions) * _NEAR * len(TAPS) * of.m
+    return rows * _PRODUCT + max(_H_S * features * tile, band)
 
 
 def _picture(size: Size) -> int:
@@ -174,7 +234,3 @@ def _context(of: Footprint) -> int:
 def _coded_at_once(of: Footprint, size: int) -> int:
     """What the coder has of a step, `size` bytes a symbol: all of y, half of it, or with a serial context little."""
     return 0 if of.serial else size * of.m // (2 if of.features else 1)
-
-
-def _readable(size: int) -> str:
-    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size // 1_000_000} MB"

@@ -9,12 +9,18 @@ from typing import TYPE_CHECKING, Any
 from twcodec.codec.distortion import psnr
 
 if TYPE_CHECKING:
-    from twcodec.codec.choice import Scored
+    from twcodec.codec.choice import Guarded, Scored
+
+GUARD = "guard"
+"""Stands where a branch has the name of its transform."""
 
 
 @dataclass(frozen=True)
 class BranchReport:
-    """One branch. estimated_bytes: of the coded symbols, from the tables. payload_bytes: as coded, if it was."""
+    """One branch. estimated_bytes: of the coded symbols, from the tables. payload_bytes: as coded, if it was.
+
+    transform: `GUARD` for the AVIF stream, whose bytes are not estimated; `parameters` has its quality then.
+    """
 
     transform: str
     seed: int
@@ -76,6 +82,21 @@ def branch_report(scored: Scored, chosen: bool) -> BranchReport:
         payload_bytes=None if scored.payload is None else len(scored.payload),
         psnr=psnr(float(scored.branch.error.item())),
         loss=scored.loss,
+        chosen=chosen,
+    )
+
+
+def guard_report(guarded: Guarded, chosen: bool) -> BranchReport:
+    """The report of the guard, as of one more branch."""
+    made = guarded.guard
+    return BranchReport(
+        transform=GUARD,
+        seed=0,
+        parameters={"quality": made.quality},
+        estimated_bytes=float(len(made.payload)),
+        payload_bytes=len(made.payload),
+        psnr=psnr(guarded.error),
+        loss=guarded.loss,
         chosen=chosen,
     )
 

@@ -80,9 +80,23 @@ def check_room_to_load(root: str = "") -> None:
     for who, left in (*(("the machine", left) for left in _free_in_memory(root)), *_free_in_limits(root)):
         if left < _TO_LOAD[who]:
             raise LimitError(
-                f"not enough memory to begin: {who} leaves {max(0, left) >> 20} MB, "
-                f"torch and a model need {_TO_LOAD[who] >> 20}"
+                f"not enough memory to begin: {who} leaves {at_most(max(0, left))}, "
+                f"torch and a model need {at_least(_TO_LOAD[who])}"
             )
+
+
+def at_least(size: int) -> str:
+    """Bytes as `--max-memory` takes them, rounded up, to 4M, for runs differ a little: what is printed is enough."""
+    return f"{-(-size >> 22) * 4}M" if size < _IN_G else f"{-(-size * 10 >> 30) / 10:g}G"
+
+
+def at_most(size: int) -> str:
+    """As `at_least`, rounded down."""
+    return f"{size >> 20}M" if size < _IN_G else f"{(size * 10 >> 30) / 10:g}G"
+
+
+_IN_G = 10 << 30
+"""Bytes from which on a tenth of a gigabyte is exact enough."""
 
 
 def check_max_memory(max_memory: int | None) -> None:

@@ -12,6 +12,7 @@ TransformMode = Literal["never", "auto", "always"]
 Metric = Literal["mse", "ms-ssim"]
 Precision = Literal["auto", "fp32", "bf16"]
 Score = Literal["exact", "fast"]
+Guard = Literal["none", "avif"]
 
 MAX_WAYS = 64
 MAX_THREADS = 1024
@@ -30,6 +31,8 @@ class Settings:
     the model's own choice. score: "fast" ranks the branches of a model with a serial context by one masked convolution
     over all of the latent instead of by what would be coded. measure: where branches were scored in bf16, measure the
     winner's distortion in fp32, as the decoder has it, for the report; not for pictures of over 2^24 pixels.
+    guard: "avif" also tries an AVIF stream, which is sent if every branch's loss is more than `guard.THRESHOLD` times
+    its own; no learned file changes by that.
     """
 
     quality: float | None = None
@@ -42,6 +45,7 @@ class Settings:
     verify: bool = True
     score: Score = "exact"
     measure: bool = False
+    guard: Guard = "none"
 
     def __post_init__(self) -> None:
         """UsageError: a value that cannot be meant. The quality is checked against the model later."""
@@ -50,6 +54,7 @@ class Settings:
             ("metric", self.metric, Metric),
             ("precision", self.precision, Precision),
             ("score", self.score, Score),
+            ("guard", self.guard, Guard),
         ):
             if value not in get_args(kind):
                 raise UsageError(f"{name} {value!r} is unknown; there are: {', '.join(get_args(kind))}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from construct import Bytes, ConstructError, Int8ub, Int16ub, Int32ub, Struct
 
@@ -14,11 +15,15 @@ MODES = ("1", "L", "LA", "RGB", "RGBA", "I;16")
 
 DEPTHS = {"1": 1, "L": 8, "LA": 8, "RGB": 8, "RGBA": 8, "I;16": 16}
 
-LATENTS = 0
-"""Payload kind: symbols of a learned model. All other kinds are reserved."""
+COLOURS = {"1": 1, "L": 1, "LA": 1, "RGB": 3, "RGBA": 3, "I;16": 1}
+"""Coded channels, alpha not among them."""
 
-ARITHMETIC = 1
-CODER = 1
+LATENTS, AVIF = 0, 1
+"""Payload kinds: symbols of a learned model, and an AVIF stream, the guard. All others are reserved."""
+
+ARITHMETIC = {LATENTS: 1, AVIF: 0}
+CODER = {LATENTS: 1, AVIF: 0}
+"""Versions by payload kind; 0: none. The golden file later-kind.twc has kind 1 with 1 and 1, and stays unsupported."""
 
 QUALITY_STEPS = 1000
 """The file holds the quality in thousandths."""
@@ -48,7 +53,9 @@ class Header:
 
     width, height: pixels of the picture as it was given. mode: one of `MODES`. digest: the first 16 bytes of the
     SHA-256 of the model file. quality: the model's own scale, to a thousandth. transform, seed: 0 unless
-    `transformed`. ways: branches that the encoder tried. symbols_crc: CRC-32 of all integer symbols.
+    `transformed`. ways: learned branches that the encoder tried. symbols_crc: CRC-32 of all integer symbols.
+    kind: `LATENTS`, or `AVIF`: then no model is needed, digest and quality are zero, nothing is transformed, and
+    symbols_crc is that of the decoded samples.
     """
 
     width: int
@@ -61,6 +68,7 @@ class Header:
     transform: int = 0
     seed: int = 0
     ways: int = 1
+    kind: int = LATENTS
 
     @property
     def depth(self) -> int:
@@ -79,10 +87,10 @@ class Header:
             "height": self.height,
             "mode": MODES.index(self.mode),
             "depth": self.depth,
-            "kind": LATENTS,
+            "kind": self.kind,
             "digest": self.digest,
-            "arithmetic": ARITHMETIC,
-            "coder": CODER,
+            "arithmetic": ARITHMETIC[self.kind],
+            "coder": CODER[self.kind],
             "quality": round(self.quality * QUALITY_STEPS),
             "transformed": int(self.transformed),
             "transform": self.transform,
@@ -115,6 +123,8 @@ class Header:
             raise CorruptError("the header's transform flag, id and seed contradict each other")
         if raw.ways == 0:
             raise CorruptError("the header claims that no branch was tried")
+        if raw.kind == AVIF:
+            _check_guard(raw)
         return cls(
             width=raw.width,
             height=raw.height,
@@ -126,14 +136,23 @@ class Header:
             transform=raw.transform,
             seed=raw.seed,
             ways=raw.ways,
+            kind=raw.kind,
         )
 
 
 def _refuse_later_kinds(kind: int, arithmetic: int, coder: int) -> None:
-    for name, found, known in (
-        ("payload kind", kind, LATENTS),
-        ("arithmetic", arithmetic, ARITHMETIC),
-        ("coder", coder, CODER),
-    ):
+    if kind not in ARITHMETIC:
+        raise UnsupportedError(
+            f"needs payload kind version {kind}, this twc knows {LATENTS} and {AVIF}; decode it with a later twc"
+        )
+    for name, found, known in (("arithmetic", arithmetic, ARITHMETIC[kind]), ("coder", coder, CODER[kind])):
         if found != known:
             raise UnsupportedError(f"needs {name} version {found}, this twc knows {known}; decode it with a later twc")
+
+
+def _check_guard(raw: Any) -> None:
+    """CorruptError for fields of HEAD that say something though there is no model."""
+    if any(raw.digest) or raw.quality or raw.transformed:
+        raise CorruptError("the header names a model, a quality or a transform, and the payload is AVIF")
+    if raw.depth > 8:
+        raise CorruptError(f"the header claims mode {MODES[raw.mode]}, and the payload is AVIF, of 8 bits a sample")

@@ -65,24 +65,35 @@ class TableCoder:
                 entries[outside] = escape[outside]
             for table, part in runs:
                 encoder.encode(entries[part], self._models[table])
-        if escaped:
-            _encode_escapes(encoder, np.concatenate(escaped))
+        _encode_escapes(encoder, escaped)
 
     def decode(self, decoder: Any, index: NDArray[np.integer[Any]]) -> NDArray[np.int16]:
         """The symbols: (N,) that were coded with these table indices. CorruptError: no encoder made these bytes."""
         groups = _Groups(index, len(self._models))
-        grouped, escaped = np.empty(len(index), np.int16), []
+        grouped, escapes = np.empty(len(index), np.int16), 0
         for runs in groups.chunks():
-            entries, first, escape = np.empty(len(runs), np.int32), runs.of(self._first), runs.of(self._escape)
+            entries = np.empty(len(runs), np.int32)
             for table, part in runs:
                 entries[part] = _decode(decoder, self._models[table], part.stop - part.start)
-            where = np.flatnonzero(entries == escape)
-            escaped.append((runs.start + where, first[where], escape[where]))
-            grouped[runs.start : runs.stop] = entries + first
-        where, first, escape = (np.concatenate(parts) for parts in zip(*escaped, strict=True)) if escaped else _NONE
-        if len(where):
-            grouped[where] = _decode_escapes(decoder, first, escape)
+            escapes += np.count_nonzero(entries == runs.of(self._escape))
+            grouped[runs.start : runs.stop] = entries + runs.of(self._first)
+        if escapes:
+            self._put_escapes(groups, grouped, _decode_escapes(decoder, escapes))
         return groups.scatter(grouped)
+
+    def _put_escapes(self, groups: _Groups, grouped: NDArray[np.int16], v: NDArray[np.uint16]) -> None:
+        """Replace what stands for an escape, one more than its table's last symbol, by what was escaped, in order."""
+        done = 0
+        for runs in groups.chunks():
+            own, beyond = grouped[runs.start : runs.stop], runs.of(self._first + self._escape)
+            where = np.flatnonzero(own == beyond.astype(np.int16))
+            folded = v[done : done + len(where)].astype(np.int32)
+            below = runs.of(self._first)[where] - (folded + 1) // 2
+            symbols = np.where(folded & 1, below, beyond[where] + folded // 2)
+            if len(symbols) and np.abs(symbols).max() > SYMBOL_LIMIT:
+                raise CorruptError("a coded symbol is out of range")
+            own[where] = symbols
+            done += len(where)
 
 
 class _Groups:
@@ -165,8 +176,6 @@ class _Runs:
 _BLOCK = 1 << 18
 """Symbols that are sorted or coded at a time: bounds the memory for it."""
 
-_NONE = (np.zeros(0, np.int64), np.zeros(0, np.int32), np.zeros(0, np.int32))
-
 
 def new_encoder() -> Any:
     """An empty range encoder for `TableCoder.encode`."""
@@ -180,7 +189,8 @@ def finish(encoder: Any) -> bytes:
 
 def new_decoder(payload: bytes) -> Any:
     """A range decoder over what `finish` returned."""
-    padded = payload + bytes(-len(payload) % _WORD.itemsize)
+    missing = -len(payload) % _WORD.itemsize
+    padded = payload + bytes(missing) if missing else payload
     return _queue.RangeDecoder(np.frombuffer(padded, _WORD).astype(np.uint32))
 
 
@@ -197,36 +207,37 @@ def _decode(decoder: Any, model: Any, count: int) -> NDArray[np.int32]:
         raise CorruptError("the coded symbols are damaged") from None
 
 
-def _fold(entry: NDArray[np.int32], escape: NDArray[np.int32]) -> NDArray[np.int64]:
-    """Escaped entries to v >= 0: even above the table, odd below it, by distance."""
-    wide = entry.astype(np.int64)
-    return np.where(wide < 0, -2 * wide - 1, 2 * (wide - escape))
+def _fold(entry: NDArray[np.int32], escape: NDArray[np.int32]) -> NDArray[np.uint16]:
+    """Escaped entries to 0 <= v < 2^16 - 1: even above the table, odd below it, by distance."""
+    return np.where(entry < 0, -2 * entry - 1, 2 * (entry - escape)).astype(np.uint16)
 
 
-def _encode_escapes(encoder: Any, v: NDArray[np.int64]) -> None:
-    """Exp-Golomb codes: the class of every value first, then the k low bits of v + 1, class by class."""
-    classes = escape_class(v)
-    encoder.encode(classes, _CLASS_MODEL)
+def _encode_escapes(encoder: Any, escaped: list[NDArray[np.uint16]]) -> None:
+    """Exp-Golomb codes: the class of every value v first, then the k low bits of v + 1, class by class."""
+    for v in escaped:
+        encoder.encode(escape_class(v), _CLASS_MODEL)
+    for k in range(1, ESCAPE_CLASSES if escaped else 0):
+        for v in escaped:
+            low = (v[escape_class(v) == k] + 1 - (1 << k)).astype(np.int32)
+            if len(low):
+                encoder.encode(low, _model.Uniform(1 << k))
+
+
+def _decode_escapes(decoder: Any, count: int) -> NDArray[np.uint16]:
+    """The next `count` values v, some at a time: a stream may hold nothing but escapes."""
+    classes, v = np.empty(count, np.uint8), np.empty(count, np.uint16)
+    parts = [slice(start, min(start + _BLOCK, count)) for start in range(0, count, _BLOCK)]
+    for part in parts:
+        classes[part] = _decode(decoder, _CLASS_MODEL, part.stop - part.start)
+        v[part] = (1 << classes[part].astype(np.int32)) - 1
     for k in range(1, ESCAPE_CLASSES):
-        low = (v[classes == k] + 1 - (1 << k)).astype(np.int32)
-        if len(low):
-            encoder.encode(low, _model.Uniform(1 << k))
+        for part in parts:
+            which = part.start + np.flatnonzero(classes[part] == k)
+            if len(which):
+                v[which] += _decode(decoder, _model.Uniform(1 << k), len(which)).astype(np.uint16)
+    return v
 
 
-def _decode_escapes(decoder: Any, first: NDArray[np.int32], escape: NDArray[np.int32]) -> NDArray[np.int32]:
-    classes = _decode(decoder, _CLASS_MODEL, len(first))
-    v = (np.int64(1) << classes.astype(np.int64)) - 1
-    for k in range(1, ESCAPE_CLASSES):
-        which = np.flatnonzero(classes == k)
-        if len(which):
-            v[which] += _decode(decoder, _model.Uniform(1 << k), len(which))
-    entry = np.where(v & 1, -(v + 1) // 2, v // 2 + escape)
-    symbols = entry + first
-    if np.abs(symbols).max() > SYMBOL_LIMIT:
-        raise CorruptError("a coded symbol is out of range")
-    return symbols.astype(np.int32)
-
-
-def escape_class(v: NDArray[np.int64]) -> NDArray[np.int32]:
+def escape_class(v: NDArray[np.integer[Any]]) -> NDArray[np.int32]:
     """floor(log2(v + 1)) for 0 <= v < 2^16, exactly."""
-    return (np.frexp((v + 1).astype(np.float64))[1] - 1).astype(np.int32)
+    return np.asarray(np.frexp(v.astype(np.float64) + 1)[1] - 1, np.int32)

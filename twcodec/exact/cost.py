@@ -28,7 +28,7 @@ class Cost:
         self._start = torch.from_numpy(tables.start.astype(np.int32)).to(device)
         near = torch.arange(-_NEAR, _NEAR + 1, dtype=torch.int32, device=device).repeat(len(tables))
         index = torch.arange(len(tables), dtype=torch.int32, device=device).repeat_interleave(2 * _NEAR + 1)
-        self._near = self._look_up(near, index).float()
+        self._near = self.each(near, index).float()
 
     def __call__(self, symbols: Tensor, index: Tensor) -> Tensor:
         """Sum of the bits of `symbols`, each under the table that `index` names, both (N,)."""
@@ -42,11 +42,11 @@ class Cost:
         far = torch.nonzero(close != symbols)[:, 0]
         if not len(far):
             return bits
-        wrong, right = self._near.index_select(0, entry[far]), self._look_up(symbols[far].int(), index[far].int())
+        wrong, right = self._near.index_select(0, entry[far]), self.each(symbols[far].int(), index[far].int())
         return bits + (right - wrong).sum()
 
-    def _look_up(self, symbols: Tensor, table: Tensor) -> Tensor:
-        """Bits of each, float64."""
+    def each(self, symbols: Tensor, table: Tensor) -> Tensor:
+        """Bits of each, float64. symbols, table: (N,) int32."""
         entry = symbols - self._first[table]
         escape = self._escape[table]
         outside = (entry < 0) | (entry >= escape)

@@ -20,7 +20,7 @@ from twcodec.exact.cost import Cost
 from twcodec.exact.rounding import Rounding
 from twcodec.exact.symbols import Decoded, Rounded, Symbols
 from twcodec.exact.tiles import spans
-from twcodec.exact.walk import Lane, Part, Walked
+from twcodec.exact.walk import Lane, Order, Part, Walked
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -90,7 +90,7 @@ class Hyperprior(ABC):
         """Several pictures; where it pays, side by side."""
         return [self._walk(lane) for lane in lanes]
 
-    def _parts(self, _shape: tuple[int, ...]) -> Iterable[Part]:
+    def _parts(self, _shape: tuple[int, ...]) -> Iterable[Order]:
         """What each coding step holds of y: (M, h, w)."""
         return (Part(),)
 

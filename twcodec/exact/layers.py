@@ -112,20 +112,14 @@ class Layer(_Requantised):
     def __call__(self, a: Tensor) -> Tensor:
         """a: (H, W, I) int32. Returns (H', W', O) int32."""
         rows, columns = self._size(a.shape[0]), self._size(a.shape[1])
-        planes = self._phases[0].planes(a)
-        if len(self._phases) == 1:
-            return self._of_phase(self._phases[0], planes, rows, columns, self.geometry.stride)
-        step = self.geometry.stride
+        planes, transposed = self._phases[0].planes(a), self.geometry.transposed
+        step, stride = (self.geometry.stride, 1) if transposed else (1, self.geometry.stride)
         out = a.new_empty(rows, columns, self.outputs)
         for phase in self._phases:
             part = out[phase.row :: step, phase.column :: step]
-            part.copy_(self._of_phase(phase, planes, part.shape[0], part.shape[1], 1))
+            for band, sums in phase(planes, part.shape[0], part.shape[1], stride):
+                part[band] = self._finished(sums).view(-1, *part.shape[1:])
         return out
-
-    def _of_phase(self, phase: _Phase, planes: Tensor, rows: int, columns: int, stride: int) -> Tensor:
-        """(rows, columns, O) int32, a band of rows after the other."""
-        parts = [self._finished(sums) for sums in phase(planes, rows, columns, stride)]
-        return (parts[0] if len(parts) == 1 else torch.cat(parts)).view(rows, columns, -1)
 
     def _size(self, n: int) -> int:
         g = self.geometry
@@ -155,12 +149,13 @@ class _Phase:
         """Inputs (H, W, I) as every phase of the layer takes them: (P, H, W, I)."""
         return self._product.planes(a)
 
-    def __call__(self, planes: Tensor, rows: int, columns: int, stride: int) -> Iterator[Tensor]:
-        """planes: (P, H, W, I). Yields sums (n, O) of all rows x columns outputs in order."""
+    def __call__(self, planes: Tensor, rows: int, columns: int, stride: int) -> Iterator[tuple[slice, Tensor]]:
+        """planes: (P, H, W, I). Yields bands of rows x columns outputs, and their sums (n, O) in order."""
         window = _Window(planes, self._places, rows, columns, stride)
         band = max(1, _BAND // columns)
         for row in range(0, rows, band):
-            yield self._product(window.gathered(row, min(row + band, rows)))
+            own = slice(row, min(row + band, rows))
+            yield own, self._product(window.gathered(own.start, own.stop))
 
 
 _BAND = 1 << 11
@@ -229,7 +224,13 @@ class RowLayer(_Requantised):
 
     def __call__(self, a: Tensor) -> Tensor:
         """a: (n, I) int32. Returns (n, O) int32."""
-        return self._finished(self._product(self._product.planes(a)))
+        if len(a) <= _BAND:
+            return self._finished(self._product(self._product.planes(a)))
+        out = a.new_empty(len(a), self.outputs)
+        for start in range(0, len(a), _BAND):
+            part = a[start : start + _BAND]
+            out[start : start + _BAND] = self._finished(self._product(self._product.planes(part)))
+        return out
 
 
 class DepthwiseLayer(_Requantised):
@@ -250,17 +251,28 @@ class DepthwiseLayer(_Requantised):
     def __call__(self, a: Tensor, rows: slice | None = None) -> Tensor:
         """a: (H, W, C) int32. rows: those to compute. Returns (rows, W, C) int32."""
         first, end = (0, len(a)) if rows is None else (rows.start, rows.stop)
-        band = max(1, _DEPTHWISE_BAND // a.shape[1])
-        return torch.cat([self._rows(a, row, min(row + band, end)) for row in range(first, end, band)])
+        columns = min(a.shape[1], _DEPTHWISE_BAND)
+        band = _DEPTHWISE_BAND // max(1, columns)
+        out = a.new_empty(end - first, *a.shape[1:])
+        for row in range(first, end, band):
+            own = slice(row, min(row + band, end))
+            for column in range(0, a.shape[1], columns):
+                across = slice(column, min(column + columns, a.shape[1]))
+                out[own.start - first : own.stop - first, across] = self._part(a, own, across)
+        return out
 
-    def _rows(self, a: Tensor, first: int, end: int) -> Tensor:
-        top, bottom = first - self.reach, end + self.reach
-        seen = a[max(0, top) : bottom].double()
-        padded = functional.pad(seen, (0, 0, self.reach, self.reach, max(0, -top), max(0, bottom - len(a))))
-        acc = torch.zeros((end - first, *a.shape[1:]), dtype=torch.float64, device=a.device)
+    def _part(self, a: Tensor, rows: slice, columns: slice) -> Tensor:
+        seen, missing = a, list[int]()
+        for axis, own in enumerate((rows, columns)):
+            low, high = own.start - self.reach, own.stop + self.reach
+            missing[:0] = max(0, -low), max(0, high - a.shape[axis])
+            seen = seen.narrow(axis, max(0, low), min(high, a.shape[axis]) - max(0, low))
+        padded = functional.pad(seen.double(), (0, 0, *missing))
+        height, width = rows.stop - rows.start, columns.stop - columns.start
+        acc = torch.zeros((height, width, a.shape[2]), dtype=torch.float64, device=a.device)
         for u, of_row in enumerate(self._kernel):
             for v, weight in enumerate(of_row):
-                acc.addcmul_(padded[u : u + end - first, v : v + a.shape[1]], weight)
+                acc.addcmul_(padded[u : u + height, v : v + width], weight)
         return self._finished(acc)
 
 

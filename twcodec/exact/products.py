@@ -95,8 +95,13 @@ class ByteProduct:
 
     def __call__(self, planes: Tensor) -> Tensor:
         """See `Product`."""
-        parts = [self._sums(part) for part in torch.split(planes, _PART, 1)]
-        return parts[0] if len(parts) == 1 else torch.cat(parts)
+        n, rows = planes.shape[1], max(1, _PART // self._outputs)
+        if n <= rows:
+            return self._sums(planes)
+        out = planes.new_empty((n, self._outputs), dtype=torch.float64)
+        for start in range(0, n, rows):
+            out[start : start + rows] = self._sums(planes[:, start : start + rows])
+        return out
 
     def _sums(self, planes: Tensor) -> Tensor:
         count, n, inputs = planes.shape
@@ -121,8 +126,8 @@ _NARROW = 1 << 24
 """Below this sum of |weights| and 128 for each, sums of products with a signed byte, and 2^8 times those of the high
 bytes alone, are less than 2^31."""
 
-_PART = 1 << 11
-"""Rows that are multiplied at a time: bounds the memory for sums, and keeps it in the cache."""
+_PART = 1 << 18
+"""Sums that are computed at a time, from 24 bytes and more each: bounds the memory, and keeps it in the cache."""
 
 
 def has_byte_products(device: torch.device) -> bool:

@@ -19,29 +19,26 @@ class Windows(Protocol):
     def __getitem__(self, window: tuple[slice, slice, slice], /) -> Tensor: ...
 
 
-def tiled(
-    network: Callable[..., Tensor], x: Windows | tuple[Windows, ...], side: int, halo: int, up: int = 1, down: int = 1
-) -> Tensor:
+def tiled(network: Callable[[Tensor], Tensor], x: Windows, side: int, halo: int, up: int = 1, down: int = 1) -> Tensor:
     """network(x), computed on tiles of side x side positions that see `halo` more on every side.
 
-    x: (C, H, W), or several of one height and width, for a network that takes several. network: local, with zero
-    padding at its borders, from (C, h, w) to (O, h up / down, w up / down), rounded up; `halo` is at least its reach
-    in positions of x. side and halo are multiples of down. Integers come out identical, floats but for the last bits
-    that a library may change with the size.
+    x: (C, H, W). network: local, with zero padding at its borders, from (C, h, w) to (O, h up / down, w up / down),
+    rounded up; `halo` is at least its reach in positions of x. side and halo are multiples of down. Integers come out
+    identical, floats but for the last bits that a library may change with the size.
     """
-    inputs = x if isinstance(x, tuple) else (x,)
-    height, width = inputs[0].shape[-2:]
+    height, width = x.shape[-2:]
     if height <= side and width <= side:
-        return network(*(part[:, :, :] for part in inputs))
+        return network(x[:, :, :])
     whole: Tensor | None = None
     for rows, seen_rows in spans(height, side, halo):
         for columns, seen_columns in spans(width, side, halo):
-            out = network(*(part[:, seen_rows, seen_columns] for part in inputs))
+            out = network(x[:, seen_rows, seen_columns])
             if whole is None:
                 whole = _like(out, -(-height * up // down), -(-width * up // down))
             inner = out[:, _scaled(rows, seen_rows.start, up, down), _scaled(columns, seen_columns.start, up, down)]
             whole[:, _scaled(rows, 0, up, down), _scaled(columns, 0, up, down)] = inner
-    return torch.empty(0) if whole is None else whole
+    assert whole is not None  # there is more than one tile
+    return whole
 
 
 def tiled_in_place(network: Callable[[Tensor], Tensor], x: Tensor, side: int, halo: int) -> Tensor:

@@ -129,7 +129,7 @@ class Half(Part):
         )
 
     def of_band(self, band: slice) -> Tensor:
-        """See `Part`."""
+        """A mask of what it holds of a band of rows, (rows, w, M)."""
         return self._two_rows[torch.arange(band.start, band.stop, device=self._two_rows.device) % 2]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -30,10 +31,10 @@ class Lane:
 
 
 class Walked:
-    """What is found of y on a way through it: (h, w, M), in bands of rows that the processor's cache can hold.
+    """What is found of all of y on a way through it, step by step: (h, w, M).
 
-    levels: uint8, the table of each symbol. means: float32, multiples of 1 / ONE. y: int16, the symbols. All are 0
-    where nothing is known yet.
+    levels: uint8, the table of each symbol. means: float32, multiples of 1 / ONE. y: int16, the symbols. Levels and
+    means are 0 where a later step finds them; an encoder's y may be anything there.
     """
 
     def __init__(self, height: int, width: int, channels: int, device: torch.device) -> None:
@@ -74,18 +75,22 @@ def bands(whole: Tensor) -> Iterator[slice]:
 _POSITIONS = 1 << 11
 
 
-class Part:
-    """What a step of coding holds of y, and in which order: here all of it, channel by channel, rows first."""
+class Order(ABC):
+    """What a step of coding holds of y, and in which order."""
 
+    @abstractmethod
     def take(self, whole: NDArray[Any]) -> NDArray[Any]:
         """Its values in the order of coding, flat, from (h, w, M)."""
+
+
+class Part(Order):
+    """What a step finds all at once, and what then goes back to its places: here y, channel by channel, rows first."""
+
+    def take(self, whole: NDArray[Any]) -> NDArray[Any]:
+        """See `Order`."""
         return np.ascontiguousarray(whole.transpose(2, 0, 1)).ravel()
 
     def put(self, whole: NDArray[Any], values: NDArray[Any]) -> None:
         """The inverse of `take`."""
         height, width, channels = whole.shape
         whole[...] = values.reshape(channels, height, width).transpose(1, 2, 0)
-
-    def of_band(self, band: slice) -> Tensor | None:
-        """A mask of what it holds of a band of rows, (rows, w, M); None: everything."""
-        return None

@@ -16,7 +16,7 @@ import torch
 
 from twcodec.exact.arithmetic import ONE, saturate
 from twcodec.exact.hyperprior import REACH, Hyperprior, Network, features_of
-from twcodec.exact.walk import Part, Walked
+from twcodec.exact.walk import Order, Walked
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -35,10 +35,10 @@ SLOPE = 3
 _MARGIN = 2
 """Rows above, and columns on either side, that are 0."""
 
-_MOST_POSITIONS = 1 << 16
+MOST_POSITIONS = 1 << 16
 """Of pictures that walk side by side: bounds the memory, and a step of larger ones gains nothing from company."""
 
-_PART = 1 << 11
+PART = 1 << 9
 """Positions whose context is gathered at a time where all are known: bounds the memory for it."""
 
 
@@ -95,7 +95,7 @@ class WavefrontHyperprior(Hyperprior):
         canvas = _Canvas([(lane.height, lane.width)], self._channels, features.device)
         canvas.fill(saturate(y.float().round().mul_(ONE)).nan_to_num_(0).int())
         found = _Found(len(features), self._channels, features.device)
-        for rows in torch.split(torch.arange(len(features), device=features.device), _PART):
+        for rows in torch.split(torch.arange(len(features), device=features.device), PART):
             levels, means = self._parameters(features[rows], canvas.known[canvas.taps[rows]])
             found.put(rows, levels, means, lane.source.at(levels, means, rows))
         return self._symbols(z_symbols, quality, found.split(canvas.sizes)[0])
@@ -111,11 +111,11 @@ class WavefrontHyperprior(Hyperprior):
             a = layer(a)
         return self._levels_and_means(a)
 
-    def _parts(self, shape: tuple[int, ...]) -> Iterator[Part]:
+    def _parts(self, shape: tuple[int, ...]) -> Iterator[Order]:
         return (_Front(own) for own in wavefronts(*shape[1:]))
 
 
-class _Front(Part):
+class _Front(Order):
     """One step: its positions from top to bottom, of each all channels."""
 
     def __init__(self, positions: NDArray[np.int64]) -> None:
@@ -123,16 +123,16 @@ class _Front(Part):
         self._positions = positions
 
     def take(self, whole: NDArray[Any]) -> NDArray[Any]:
-        """See `Part`."""
+        """See `Order`."""
         return whole.reshape(-1, whole.shape[2]).take(self._positions, axis=0).ravel()
 
 
 def _groups(lanes: Sequence[Lane]) -> Iterator[Sequence[Lane]]:
-    """Lanes, in order, in groups of at most `_MOST_POSITIONS`; one that is larger walks alone."""
+    """Lanes, in order, in groups of at most `MOST_POSITIONS`; one that is larger walks alone."""
     ends = np.cumsum([lane.height * lane.width for lane in lanes])
     start = 0
     while start < len(lanes):
-        taken = _MOST_POSITIONS + (ends[start - 1] if start else 0)
+        taken = MOST_POSITIONS + (ends[start - 1] if start else 0)
         stop = max(start + 1, int(np.searchsorted(ends, taken, side="right")))
         yield lanes[start:stop]
         start = stop

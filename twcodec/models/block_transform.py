@@ -4,8 +4,8 @@ All sizes come from the shapes of the model file's tensors: the bank's kernel (1
 neighbours), channels, hidden channels, the number of blocks, the filter's width.
 
 Everything is channels last, in which oneDNN is two to ten times faster. In bfloat16 the sums stay float32, that to
-which the residual blocks add and that of the pixels; and pixels are centred before they are rounded to it: those that
-have 8 bits are then whole numbers that it has.
+which the residual blocks add and that of the pixels, but for what a block laps over those above and below it; and
+pixels are centred before they are rounded to it: those that have 8 bits are then whole numbers that it has.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class BlockTransform:
             raise UnsupportedError(f"the model file's {damaged[0]} holds what is no number; it is damaged")
         w = {name: torch.from_numpy(value.astype("float32")).to(device) for name, value in found.items()}
         self._log_gain, self._log_inverse = w.pop("gain.log"), w.pop("gain.log_inverse")
-        self._lap = (w["g_s.bank.weight"].shape[-1] - BLOCK) // 2
+        self.lap = (w["g_s.bank.weight"].shape[-1] - BLOCK) // 2
         self._weights = {torch.float32: _prepared(w)}
 
     def _depth(self, file: ModelFile) -> dict[str, int]:
@@ -87,7 +87,7 @@ class BlockTransform:
     def footprint(self) -> Footprint:
         """What it takes of memory."""
         bank, width = (len(self._weights[torch.float32][f"g_s.{name}.bias"]) for name in ("bank", "filter.0"))
-        serial, halo = self.entropy.side_by_side, 2 if self._lap else 1
+        serial, halo = self.entropy.side_by_side, 2 if self.lap else 1
         return Footprint(self.m, self.n, self.features, serial, True, True, halo, of_blocks(bank, width))
 
     def g_a(self, x: Windows, quality: float, dtype: torch.dtype = torch.float32, tile: int = TILE) -> Tensor:
@@ -95,10 +95,10 @@ class BlockTransform:
 
         dtype: in which the residual blocks compute. tile: latents a side of the tiles.
         """
-        y = tiled(partial(self._analysis_bank, dtype), x, BLOCK * tile, BLOCK if self._lap else 0, down=BLOCK)
+        y = tiled(partial(self._analysis_bank, dtype), x, BLOCK * tile, BLOCK if self.lap else 0, down=BLOCK)
         for i in range(self.depth["g_a"]):
             y = tiled_in_place(partial(self._block, f"g_a.blocks.{i}", dtype), y, tile, 2)
-        return y.mul_(self._gain(self._log_gain, quality))
+        return y.mul_(self.gain(quality))
 
     def h_a(self, y: Tensor, dtype: torch.dtype = torch.float32, tile: int = TILE) -> Tensor:
         """y: (M, h, w) to z: (N, ceil(h / 4), ceil(w / 4)). dtype: in which the layers compute. tile: as in g_a."""
@@ -121,15 +121,15 @@ class BlockTransform:
 
         finish: what is done with x_hat, tile by tile, before it is put together. tile: as in g_a.
         """
-        h = y_hat * self._gain(self._log_inverse, quality)
+        h = y_hat * self.inverse_gain(quality)
         for i in range(self.depth["g_s"]):
             h = tiled_in_place(partial(self._block, f"g_s.blocks.{i}", dtype), h, tile, 2)
         pixels = partial(self._synthesis_bank, dtype)
-        return tiled(lambda part: finish(pixels(part)), h, tile, 2 if self._lap else 1, up=BLOCK)
+        return tiled(lambda part: finish(pixels(part)), h, tile, 2 if self.lap else 1, up=BLOCK)
 
     def _analysis_bank(self, dtype: torch.dtype, x: Tensor) -> Tensor:
         """(3, 16 h, 16 w) to (M, h, w); the picture's edges are repeated where the bank reaches over them."""
-        x = functional.pad(x[None].mul(255).sub_(128), [self._lap] * 4, mode="replicate")
+        x = functional.pad(x[None].mul(255).sub_(128), [self.lap] * 4, mode="replicate")
         return self._conv(_last(x[0], dtype), "g_a.bank", stride=BLOCK)[0].float()
 
     def _synthesis_bank(self, dtype: torch.dtype, h: Tensor) -> Tensor:
@@ -155,6 +155,19 @@ class BlockTransform:
         h = self._conv(_last(x, dtype), f"{name}.depthwise", padding=2, groups=x.shape[0])
         h = functional.leaky_relu_(self._conv(h, f"{name}.expand"), 0.1)
         return x + self._conv(h, f"{name}.project")[0]
+
+    @property
+    def weights(self) -> dict[str, Tensor]:
+        """What the layers compute with, in float32: see `_prepared`."""
+        return self._weights[torch.float32]
+
+    def gain(self, quality: float) -> Tensor:
+        """(M, 1, 1): what y is multiplied by before it is rounded."""
+        return self._gain(self._log_gain, quality)
+
+    def inverse_gain(self, quality: float) -> Tensor:
+        """(M, 1, 1): what y_hat is multiplied by before synthesis."""
+        return self._gain(self._log_inverse, quality)
 
     def _gain(self, log_rows: Tensor, quality: float) -> Tensor:
         """(M, 1, 1): the gain at `quality`, 1 .. rows, between rows by interpolating the logarithms."""

@@ -10,7 +10,6 @@ from twcodec.errors import UnsupportedError
 from twcodec.exact.layers import DepthwiseLayer, Geometry, Layer, RowLayer, quantise_weights
 
 if TYPE_CHECKING:
-    import numpy as np
     import torch
     from numpy.typing import NDArray
 

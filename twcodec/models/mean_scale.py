@@ -117,10 +117,10 @@ def shared_parts(file: ModelFile, n: int, device: torch.device, z_rows: int = 1)
     """
     limits = file.tensor("thresholds", (None,), "int32")
     y, z = tables_from(file, "y", len(limits) + 1), tables_from(file, "z", z_rows * n)
-    return y, z, limits, file.tensor("medians", (n,), "int32"), _rate_weight(file), device
+    return y, z, limits, file.tensor("medians", (n,), "int32"), rate_weight(file), device
 
 
-def _rate_weight(file: ModelFile) -> float:
+def rate_weight(file: ModelFile) -> float:
     """What the encoder's rounding gives for a bit (`exact.rounding`); 0 where the file does not say."""
     found = file.metadata.get("rate_weight", 0)
     if type(found) not in (int, float) or not 0 <= found <= MOST_RATE_WEIGHT:

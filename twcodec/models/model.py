@@ -63,7 +63,8 @@ class Model:
         if not isinstance(kind, str) or kind not in FAMILIES:
             raise UnsupportedError(f"the model file is of family {kind!r}, this twc knows {', '.join(FAMILIES)}")
         _check_arithmetic(device)
-        self.family: Family = FAMILIES[kind](_with_base(parsed), device)
+        self.file = _with_base(parsed)
+        self.family: Family = FAMILIES[kind](self.file, device)
         if self.family.rows > MOST_QUALITY:
             raise UnsupportedError(f"the model has {self.family.rows} quality rows; {MOST_QUALITY} are possible")
         self._lambdas = _lambdas(parsed.metadata.get("lambda"), self.family.rows)

@@ -94,7 +94,7 @@ def cheng(n: int, _m: int, attention: bool) -> tuple[nn.Module, nn.Module]:
     s: list[nn.Module] = [Residual(n), Up(n), Residual(n), Up(n), Residual(n), Up(n), Residual(n), _subpel(n, 3)]
     if attention:
         a.insert(3, Attention(n))
-        a.append(Attention(n))
+        a.append(_precise(Attention(n)))
         s.insert(4, Attention(n))
         s.insert(0, Attention(n))
     return nn.Sequential(*a), nn.Sequential(*s)
@@ -173,6 +173,13 @@ class Unit(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, N, H, W) to the same."""
         return self.conv(x).add_(x).relu_()  # type: ignore[no-any-return]
+
+
+def _precise(network: nn.Module) -> nn.Module:
+    for layer in network.modules():
+        if isinstance(layer, Convolution):
+            layer.precise = True
+    return network
 
 
 def _leaky(x: Tensor) -> Tensor:
