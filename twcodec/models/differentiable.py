@@ -67,8 +67,8 @@ class Differentiable:
 
     def __init__(self, model: Model) -> None:
         """UnsupportedError: the model has gains for each quality of a kind that has no such form yet."""
-        self._transforms = _transforms(model)
         self._entropy = _entropy(model.file, model.device)
+        self._transforms = _transforms(model)
 
     def code(self, x: Tensor, quality: float, quantizer: Quantizer = "ste") -> Coded:
         """The whole way of pictures, padded as the codec pads them."""
@@ -91,6 +91,10 @@ class Differentiable:
         """Bits of each symbol of y under the table of the index."""
         return self._entropy.cost(symbols, index)
 
+    def slope(self, symbols: Tensor, index: Tensor) -> Tensor:
+        """The part of a gradient of `rate` that is each symbol's own cost: bits by which that grows with the symbol."""
+        return self._entropy.slope(symbols, index)
+
     def synthesise(self, y_hat: Tensor, quality: float) -> Tensor:
         """x_hat: (B, 3, 16 h, 16 w)."""
         return self._transforms.g_s(y_hat, quality)
@@ -100,7 +104,8 @@ class _Blocks:
     """The transforms of the block families, from their own prepared weights."""
 
     def __init__(self, family: BlockTransform) -> None:
-        self._family, self._w = family, family.weights
+        self._family = family
+        self._w = {name: w.clone() if w.is_inference() else w for name, w in family.weights.items()}
 
     def g_a(self, x: Tensor, quality: float) -> Tensor:
         lap = self._family.lap
@@ -251,6 +256,8 @@ class _FactorisedRate:
     def cost(self, _symbols: Tensor, _index: Tensor) -> Tensor:
         raise UnsupportedError("a factorised prior has no y beside z")
 
+    slope = cost
+
 
 class _HyperRate:
     """A hyperprior: h_s, and what leads from its features to scales and means."""
@@ -272,6 +279,9 @@ class _HyperRate:
 
     def cost(self, symbols: Tensor, index: Tensor) -> Tensor:
         return self._rate.cost(symbols, index)
+
+    def slope(self, symbols: Tensor, index: Tensor) -> Tensor:
+        return self._rate.cost.slope(symbols, index)
 
 
 _Context = Callable[["Tensor", "Tensor", _Rate, Quantizer], "tuple[Tensor, Tensor]"]
@@ -335,10 +345,10 @@ def _entropy(file: ModelFile, device: torch.device) -> _HyperRate | _FactorisedR
         layers = architecture.h_s(n, len(file.tensors[architecture.m_from]))
     else:
         layers = _h_s_of_blocks(file, n)
-    if "second.0.shift" in file.tensors:
-        return _HyperRate(file, device, layers, _TwoSteps(file, device))
     if "entropy_parameters.0.shift" in file.tensors:
         return _HyperRate(file, device, layers, _Serial(file, device))
+    if "second.0.shift" in file.tensors:
+        return _HyperRate(file, device, layers, _TwoSteps(file, device))
     means = architecture is None or architecture.means
     return _HyperRate(file, device, layers, _both if means else _scales_only)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
 import torch
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from twcodec.exact.hyperprior import Hyperprior, Network
     from twcodec.exact.tiles import Windows
+    from twcodec.models.differentiable import Differentiable
     from twcodec.models.footprint import Footprint
 
 
@@ -69,6 +71,14 @@ class Model:
             raise UnsupportedError(f"the model has {self.family.rows} quality rows; {MOST_QUALITY} are possible")
         self._lambdas = _lambdas(parsed.metadata.get("lambda"), self.family.rows)
         self._only = _quality(parsed.metadata.get("quality", 1)) if self.family.rows == 1 else None
+
+    @cached_property
+    def differentiable(self) -> Differentiable:
+        """The same with gradients, made when it is first asked for. UnsupportedError: see `Differentiable`."""
+        from twcodec.models.differentiable import Differentiable  # only some encodings need it
+
+        with torch.inference_mode(False):
+            return Differentiable(self)
 
     @property
     def qualities(self) -> tuple[float, float]:

@@ -3,11 +3,13 @@
 A table's cost is a list of numbers: it has no gradient. Here each symbol's own cost is kept, so sums are what is coded,
 and the slope beside it is that of the costs of its neighbours. Where a table ends and escapes begin, and where its
 weights have reached their least, costs are flat or jump; the slope stays what it was at its steepest on the way there.
-A likelihood that is clamped loses its gradient just there, and what is coded costs more than it says.
+A likelihood that is clamped loses its gradient just there, and what is coded costs more than it says. Between whole
+symbols, where noise or nothing stands for rounding, likelihoods are interpolated, and their slope is taken as it is.
 """
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -41,21 +43,33 @@ class SmoothCost:
     def __call__(self, symbols: Tensor, index: Tensor, level: Tensor | None = None) -> Tensor:
         """Bits of each symbol, of symbols' shape.
 
-        symbols: floats, whole or not; between whole ones costs are interpolated. index: the table of each, integers of
-        the same shape. level: a float that stands for the index and varies smoothly; its slope is that of the costs
-        under neighbouring tables.
+        symbols: floats, whole or not; between whole ones likelihoods are interpolated. index: the table of each,
+        integers of the same shape. level: a float that stands for the index and varies smoothly; its slope is that of
+        the costs under neighbouring tables.
         """
         whole = symbols.detach()
         low = whole.floor()
         width = 2 * self._reach + 1
         entry = (low.clamp(-self._reach, self._reach - 1) + self._reach).long() + index.long() * width
         at = whole - low
-        bits = torch.lerp(self._cost.view(-1)[entry], self._cost.view(-1)[entry + 1], at)
-        nearest = (whole.round().clamp(-self._reach, self._reach) + self._reach).long() + index.long() * width
-        bits = bits + self._by_symbol.view(-1)[nearest] * (symbols - whole)
+        below, above = (torch.exp2(-self._cost.view(-1)[entry + i]) for i in (0, 1))
+        likelihood = torch.lerp(below, above, at)
+        between = (below - above) / (likelihood * math.log(2))
+        bits = -torch.log2(likelihood) + torch.where(at == 0, self.slope(whole, index), between) * (symbols - whole)
         if level is not None:
-            bits = bits + self._by_level.view(-1)[nearest] * (level - level.detach())
+            of_level = [self._by_level.view(-1)[entry + i] for i in (0, 1)]
+            steepness = torch.lerp(below * of_level[0], above * of_level[1], at) / likelihood
+            bits = bits + steepness * (level - level.detach())
         return bits
+
+    def slope(self, symbols: Tensor, index: Tensor) -> Tensor:
+        """Bits by which a symbol's cost grows with the symbol: what gradients see. As in a call, without gradient."""
+        return self._by_symbol.view(-1)[self._nearest(symbols, index)]
+
+    def _nearest(self, symbols: Tensor, index: Tensor) -> Tensor:
+        """The entry of each symbol, rounded."""
+        at = symbols.round().clamp(-self._reach, self._reach) + self._reach
+        return at.long() + index.long() * (2 * self._reach + 1)
 
 
 def _central(cost: NDArray[np.float32], axis: int) -> NDArray[np.float32]:

@@ -1,0 +1,120 @@
+"""Threat models: what an attacker knows of the defence, as the loss that the attack raises."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from twcodec.codec.candidates import PLAIN, Candidate, candidates
+from twcodec.codec.settings import Settings
+from twcodec.errors import UsageError
+from twcodec.models.differentiable import Coded, Differentiable, Quantizer
+from twcodec.robustness.attacks import Loss
+from twcodec.robustness.objectives import objective
+
+Threat = Literal["none", "transfer", "white", "adaptive", "oracle", "black"]
+Choice = Literal["min", "sum", "identity"]
+"""How the encoder's choice is differentiated: through the branch that wins; through all of them, since the minimum
+hides the gradient of those that lose; or as if there were only the picture as it is."""
+
+THREATS = {
+    "none": "no attacker: noise of the same size, as the control",
+    "transfer": "knows the model, not that there is a defence",
+    "white": "knows the method, and attacks one draw that is its own guess",
+    "adaptive": "knows the method and the set of transforms, and averages over draws (all of them where it is finite)",
+    "oracle": "knows the very seed that will be drawn: more than any attacker can",
+    "black": "sees only what comes out: no gradients",
+}
+
+
+@dataclass(frozen=True)
+class Attacker:
+    """What is attacked, and how well it is known.
+
+    lambda_: the model's at this quality. settings: the defence's: ways, transforms. eot: draws that an adaptive
+    attacker averages over at most. seed: of its own guesses; for the oracle, that of the encoder.
+    """
+
+    network: Differentiable
+    quality: float
+    lambda_: float
+    objective: str
+    threat: Threat
+    settings: Settings
+    quantizer: Quantizer = "ste"
+    choice: Choice = "sum"
+    eot: int = 20
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, value, kind in (
+            ("threat", self.threat, Threat),
+            ("choice", self.choice, Choice),
+            ("quantizer", self.quantizer, Quantizer),
+        ):
+            if value not in get_args(kind):
+                raise UsageError(f"{name} {value!r} is unknown; there are: {', '.join(get_args(kind))}")
+        if self.eot < 1:
+            raise UsageError(f"an expectation over {self.eot} draws; at least 1 is needed")
+
+    def loss(self, source: Tensor) -> Loss:
+        """What is raised, for these clean pictures: (B, 3, H, W) to (B,)."""
+        height, width = source.shape[-2:]
+        tried = self._tried(height, width)
+        with torch.no_grad():
+            clean = self._code(source, PLAIN)
+        value = objective(self.objective, source, clean, self.lambda_)
+        choose = _CHOICES["identity" if len(tried) == 1 else self.choice]
+
+        def raised(x: Tensor) -> Tensor:
+            coded = [self._code(x, candidate) for candidate in tried]
+            return choose([value(x, c) for c in coded], [self._rd(x, c) for c in coded])
+
+        return raised
+
+    def _tried(self, height: int, width: int) -> list[Candidate]:
+        """The branches that the attacker reckons with, the picture as it is first."""
+        if self.threat in ("none", "transfer", "black") or self.settings.transform == "never":
+            return [PLAIN]
+        ways = {"adaptive": self.eot + 1, "white": 2}.get(self.threat, self.settings.ways)
+        draws = Settings(ways=ways, transforms=self.settings.transforms, seed=self.seed)
+        found = candidates(draws, height, width)
+        return found[1:] if self.settings.transform == "always" else found
+
+    def _code(self, x: Tensor, candidate: Candidate) -> Coded:
+        draw = candidate.draw
+        coded = self.network.code(draw.apply(x), self.quality, self.quantizer)
+        return Coded(draw.undo(coded.x_hat), coded.bits)
+
+    def _rd(self, x: Tensor, coded: Coded) -> Tensor:
+        """What the encoder compares: (B,)."""
+        error = (coded.x_hat.detach().clamp(0, 1) - x.detach()).square().flatten(1).mean(1)
+        return coded.bits.detach() / (x.shape[-2] * x.shape[-1]) + self.lambda_ * 255**2 * error
+
+
+def _through_the_winner(values: Sequence[Tensor], losses: Sequence[Tensor]) -> Tensor:
+    """Each draw's game against the plain branch, averaged."""
+    games = [
+        torch.where(loss < losses[0], value, values[0]) for value, loss in zip(values[1:], losses[1:], strict=True)
+    ]
+    return torch.stack(games).mean(0)
+
+
+def _through_all(values: Sequence[Tensor], _losses: Sequence[Tensor]) -> Tensor:
+    """The plain branch counts as much as the average draw."""
+    return (values[0] + torch.stack(list(values[1:])).mean(0)) / 2
+
+
+def _through_the_first(values: Sequence[Tensor], _losses: Sequence[Tensor]) -> Tensor:
+    return values[0]
+
+
+_CHOICES: dict[str, Callable[[Sequence[Tensor], Sequence[Tensor]], Tensor]] = {
+    "min": _through_the_winner,
+    "sum": _through_all,
+    "identity": _through_the_first,
+}
