@@ -11,7 +11,7 @@ from twcodec.cli import options
 from twcodec.cli.progress import working
 from twcodec.cli.say import say, shown, tell
 from twcodec.codec import resources
-from twcodec.codec.settings import Settings
+from twcodec.codec.settings import MAX_EFFORT, Settings
 from twcodec.errors import UsageError
 from twcodec.imaging.files import PIPE, check_output, input_pipe, write_output
 from twcodec.imaging.formats import format_for
@@ -62,6 +62,13 @@ if TYPE_CHECKING:
     show_default=True,
     help="avif: also try AVIF, and write it if every branch costs far more: a bound on what any picture costs.",
 )
+@click.option(
+    "--effort",
+    type=click.IntRange(0, MAX_EFFORT),
+    default=0,
+    show_default=True,
+    help="0 to 9: refine the latents of this very picture; smaller or better files, many times the time.",
+)
 @click.option("--no-verify", is_flag=True, help="Do not decode the symbols again before writing.")
 @options.precision("bf16 where the processor is faster in it")
 @options.apply(options.model, options.device, options.threads, options.max_memory, options.max_pixels)
@@ -78,6 +85,7 @@ def command(
     metadata: Literal["all", "none"],
     score: str,
     guard: str,
+    effort: int,
     no_verify: bool,
     precision: str,
     model: str,
@@ -101,7 +109,7 @@ def command(
     if not source:
         raise UsageError("an empty file name was given")
     choices = (quality, ways, transform, names, seed, metric, precision, not no_verify, score)
-    settings = Settings(*choices, measure=True, guard=guard)  # type: ignore[arg-type]
+    settings = Settings(*choices, measure=True, guard=guard, effort=effort)  # type: ignore[arg-type]
     with options.about(source, target):
         check_output(target, force, source)
         resources.check_room_to_load()  # or Pillow would blame the picture

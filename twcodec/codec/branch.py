@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from twcodec.codec import distortion
+from twcodec.codec import distortion, refine
 from twcodec.codec.grid import Input, reconstruct
 from twcodec.codec.lanes import Lanes
 from twcodec.codec.memory import LARGE
@@ -101,7 +101,23 @@ def _side_by_side(job: Job, tried: list[Candidate]) -> list[Branch]:
 
 
 def _quantised(job: Job, candidate: Candidate) -> Branch:
-    return _scored(job, candidate, job.model.family.entropy.quantise(*_analyse(job, candidate), job.quality))
+    y, z = _analyse(job, candidate)
+    quantise = job.model.family.entropy.quantise
+    plain = _scored(job, candidate, quantise(y, z, job.quality))
+    if not job.settings.effort:
+        return plain
+    y = refine.refined(job, candidate.draw, y, z)
+    return _lower(job, plain, _scored(job, candidate, quantise(y, z, job.quality)))
+
+
+def _lower(job: Job, plain: Branch, refined: Branch) -> Branch:
+    """The branch whose file has the lower loss; a tie is the plain one's. What refining promises is approximate."""
+
+    def loss(branch: Branch) -> float:
+        payload = job.model.family.entropy.encode(branch.symbols)
+        return 8 * len(payload) / job.samples[0].numel() + float(branch.penalty.item())
+
+    return min(plain, refined, key=loss)
 
 
 def _estimated(job: Job, candidate: Candidate) -> Branch:

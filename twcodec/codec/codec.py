@@ -64,16 +64,26 @@ class Codec:
         verify: bool = True,
         score: Score = "exact",
         guard: Guard = "none",
+        effort: int = 0,
         max_pixels: int = DEFAULT_LIMITS.pixels,
     ) -> bytes:
         """Compress a picture (a PIL image, a path, bytes or a stream) to the bytes of a TWC file.
 
         quality: the model's scale, 1 to 7 for the default; None is 4, or a model's only one. ways, transform,
-        transforms, seed, metric, score, guard: see `Settings`.
+        transforms, seed, metric, score, guard, effort: see `Settings`.
         metadata: "all" or "none". Errors: UsageError, UnreadableError, LimitError, VerificationError, MissingError.
         """
         settings = Settings(
-            quality, ways, transform, tuple(transforms), seed, metric, verify=verify, score=score, guard=guard
+            quality,
+            ways,
+            transform,
+            tuple(transforms),
+            seed,
+            metric,
+            verify=verify,
+            score=score,
+            guard=guard,
+            effort=effort,
         )
         picture = read(image, metadata, max_pixels)
         return self.encode_picture(picture, settings)[0]

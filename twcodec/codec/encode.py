@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from twcodec.codec import branch, choice, grid, guard, memory
+from twcodec.codec import branch, choice, grid, guard, memory, refine
 from twcodec.codec.candidates import candidates
 from twcodec.codec.precision import for_encoding
 from twcodec.codec.report import Report, branch_report, guard_report
@@ -28,11 +28,14 @@ if TYPE_CHECKING:
 def encode(model: Model, picture: Picture, settings: Settings, max_memory: int | None = None) -> tuple[bytes, Report]:
     """Compress a picture. Returns the file and what was tried for it. max_memory: see `memory.plan`.
 
-    UsageError: a quality out of the model's range. LimitError: more memory is needed than is allowed.
-    VerificationError: the coded symbols do not decode. MissingError: a guard is asked for, and Pillow has no AVIF.
+    UsageError: a quality out of the model's range, or effort with a model that `refine` cannot do. LimitError: more
+    memory is needed than is allowed. VerificationError: the coded symbols do not decode. MissingError: a guard is asked
+    for, and Pillow has no AVIF.
     """
     obstacle = guard.obstacle(picture, max_memory) if settings.guard == "avif" else None
     levels, quality = (1 << picture.depth) - 1, model.check_quality(settings.quality)
+    if settings.effort:
+        refine.check(model)
     analysis = for_encoding(settings.precision, model.device)
     scoring = _scoring(picture, settings, analysis)
     tile = memory.for_encoding(model, _size(picture), settings, scoring, max_memory)
@@ -62,11 +65,12 @@ def encode(model: Model, picture: Picture, settings: Settings, max_memory: int |
 def _scoring(picture: Picture, settings: Settings, analysis: torch.dtype) -> torch.dtype:
     """The type in which distortions are computed.
 
-    MS-SSIM wants float32, and so does a choice that cannot be confirmed in it later, y_hat having made room.
+    MS-SSIM wants float32, and so do refined latents, which must not be worse than others by what bfloat16 gets wrong,
+    and a choice that cannot be confirmed later, y_hat having made room.
     """
     several = settings.transform == "auto" and settings.ways > 1
     large = picture.height * picture.width > memory.LARGE
-    return torch.float32 if settings.metric != "mse" or (several and large) else analysis
+    return torch.float32 if settings.metric != "mse" or settings.effort or (several and large) else analysis
 
 
 def _size(picture: Picture) -> memory.Size:

@@ -19,6 +19,7 @@ MAX_THREADS = 1024
 """More would only be refused, or worse, by the libraries."""
 
 MAX_SEED = (1 << 32) - 1
+MAX_EFFORT = 9
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,8 @@ class Settings:
     over all of the latent instead of by what would be coded. measure: where branches were scored in bf16, measure the
     winner's distortion in fp32, as the decoder has it, for the report; not for pictures of over 2^24 pixels.
     guard: "avif" also tries an AVIF stream, which is sent if every branch's loss is more than `guard.THRESHOLD` times
-    its own; no learned file changes by that.
+    its own; no learned file changes by that. effort: 0 to 9, how long latents are refined for this very picture, see
+    `refine`; 0 is not at all. Only with metric "mse".
     """
 
     quality: float | None = None
@@ -46,6 +48,7 @@ class Settings:
     score: Score = "exact"
     measure: bool = False
     guard: Guard = "none"
+    effort: int = 0
 
     def __post_init__(self) -> None:
         """UsageError: a value that cannot be meant. The quality is checked against the model later."""
@@ -62,6 +65,10 @@ class Settings:
             self.quality or 0.0, (int, float)
         ):
             raise UsageError("quality must be a number, ways and seed whole numbers")
+        if type(self.effort) is not int or not 0 <= self.effort <= MAX_EFFORT:
+            raise UsageError(f"effort {self.effort!r} is out of range; 0 to {MAX_EFFORT} is possible")
+        if self.effort and self.metric != "mse":
+            raise UsageError("latents are refined for --metric mse only; leave --effort or --metric out")
         if not 1 <= self.ways <= MAX_WAYS:
             raise UsageError(f"{self.ways} ways; 1 to {MAX_WAYS} are possible")
         if self.seed is not None and not 0 <= self.seed <= MAX_SEED:

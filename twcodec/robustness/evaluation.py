@@ -68,6 +68,10 @@ class Plan:
         if not self.qualities or self.draws < 1 or self.crop < 0:
             raise UsageError("an evaluation needs a quality, at least one draw, and a crop of 0 or more")
 
+    def of_attacks(self) -> list[Any]:
+        """What an adversarial picture depends on, beside its own condition."""
+        return [self.steps, self.alpha, self.restarts, self.eot, self.choice, self.crop, self.seed]
+
     def to_json(self) -> dict[str, Any]:
         """Plain numbers and lists."""
         return {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
@@ -173,7 +177,7 @@ class Evaluation:
             condition = {**condition, "threat": "transfer"}  # whoever knows of no defence makes the same picture
         folder = self.folder / "attacked"
         folder.mkdir(exist_ok=True)
-        tag = json.dumps([self.codec.model.digest.hex(), quality, condition, adversary, self.plan.to_json()])
+        tag = json.dumps([self.codec.model.digest.hex(), quality, condition, adversary, self.plan.of_attacks()])
         paths = [folder / f"{p.name}-{hashlib.sha256(tag.encode()).hexdigest()[:12]}.png" for p in self.pictures]
         for group in _by_shape(self.pictures, paths):
             if not all(path.exists() for _, path in group):
