@@ -1,12 +1,13 @@
 """An evaluation from pictures to figures: repeatable, resumable, and loud where something cannot be."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from twcodec.errors import UsageError
+from twcodec.errors import CorruptError, TwcError, UsageError
 from twcodec.robustness.aggregate import figures, interval
 from twcodec.robustness.evaluation import Evaluation, Plan, key_of, sources
 from twcodec.robustness.session import write_results
@@ -119,8 +120,49 @@ def test_the_interval_is_of_the_mean():
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"defences": ("nothing",)}, {"qualities": ()}, {"threats": ("oracle",)}, {"objectives": ("x",)}, {"attack": "x"}],
+    [
+        {"defences": ("nothing",)},
+        {"qualities": ()},
+        {"threats": ("oracle",)},
+        {"objectives": ("x",)},
+        {"attack": "x"},
+        {"eps": (float("nan"),)},
+        {"qualities": (2.0, 2.0)},
+        {"threats": ("black",)},
+        {"attack": "noise"},
+    ],
 )
 def test_plans_that_cannot_be_meant_are_refused(wrong):
     with pytest.raises(UsageError):
         Plan(**({"qualities": (4.0,), "defences": ("none",)} | wrong))
+
+
+def test_a_folder_keeps_to_its_attacks_and_pictures(codec, folder, done, tmp_path):
+    """Figures of other settings would be shown as those of these."""
+    pictures = sources(sorted(folder.iterdir()), PLAN.crop)
+    for other in ({"steps": 9}, {"seed": 1}, {"eot": 3}):
+        with pytest.raises(UsageError, match="another folder"):
+            Evaluation(codec, pictures, replace(PLAN, **other), done.folder)
+    changed = [replace(pictures[0], pixels=255 - pictures[0].pixels), *pictures[1:]]
+    with pytest.raises(UsageError, match="another folder"):
+        Evaluation(codec, changed, PLAN, done.folder)
+    fewer = Evaluation(codec, pictures[:1], replace(PLAN, defences=("none",)), done.folder)
+    assert {(row["picture"], row["defence"]) for row in fewer.run()} == {("0", "none")}
+
+
+def test_what_are_no_rows_is_refused(codec, folder, tmp_path):
+    (tmp_path / "rows.jsonl").write_text('{"a": 1}\n')
+    with pytest.raises(CorruptError, match=r"rows\.jsonl"):
+        Evaluation(codec, sources(sorted(folder.iterdir()), PLAN.crop), PLAN, tmp_path)
+
+
+def test_pictures_are_told_apart_and_taken_as_they_are(folder, tmp_path):
+    Image.open(folder / "0.png").save(tmp_path / "0.bmp")
+    with pytest.raises(UsageError, match="two pictures"):
+        sources([folder / "0.png", tmp_path / "0.bmp"], 64)
+    Image.fromarray(np.eye(20) > 0).save(tmp_path / "bilevel.png")
+    (bilevel,) = sources([tmp_path / "bilevel.png"], 0)
+    assert set(np.unique(bilevel.pixels)) == {0, 255}
+    (tmp_path / "broken.png").write_bytes((folder / "0.png").read_bytes()[:300])
+    with pytest.raises(TwcError, match=r"broken\.png"):
+        sources([tmp_path / "broken.png"], 0)

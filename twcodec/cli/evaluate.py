@@ -112,7 +112,7 @@ def command(
     failed = [check for check in evaluation.figures()["sanity"] if not check["holds"]]
     for check in failed:
         say(f"does not hold: {check['name']} ({check['detail']})")
-    return ExitCode.VERIFICATION if failed else ExitCode.OK
+    return ExitCode.SOME_FAILED if failed else ExitCode.OK
 
 
 def _files(names: tuple[str, ...]) -> list[Path]:

@@ -102,8 +102,10 @@ def confirmed(scored: list[Scored], winner: int, job: Job, overhead_bytes: int) 
     """The winner when what bfloat16 says is not trusted: a file is never worse than that of the picture as it is.
 
     A winner other than that one is compared with it once more, both in float32; their entries in `scored` are replaced.
+    A quick score promises nothing of the kind: the symbols of the other branches are not known then.
     """
-    if job.scoring == torch.float32 or winner == 0 or scored[0].branch.candidate.transform != 0:
+    plain = scored[0].branch
+    if job.scoring == torch.float32 or winner == 0 or plain.candidate.transform != 0 or plain.latents is not None:
         return winner
     for i in (0, winner):
         again = measured(scored[i], job)

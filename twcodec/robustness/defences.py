@@ -136,7 +136,7 @@ _ALL = (
     _codec(
         "effort 5", "the picture as it is, its latents refined in 10 steps", draws=False, transform="never", effort=5
     ),
-    _codec("two-way, effort 5", "two-way, latents of both branches refined in 10 steps", effort=5),
+    _codec("two-way + effort 5", "two-way, latents of both branches refined in 10 steps", effort=5),
     _codec("guard", "two-way, and AVIF where twice as good", guard="avif"),
     Defence("best of 8", "the flip or turn with the lowest distortion (Chen and Ma)", _best_of_8, Settings(ways=8)),
     Defence("bit depth", "six bits a sample before encoding", _bit_depth, Settings(transform="never")),

@@ -22,7 +22,7 @@ from PIL import Image
 from twcodec.codec.codec import Codec, read
 from twcodec.codec.distortion import ms_ssim_loss
 from twcodec.codec.runtime import running
-from twcodec.errors import UnreadableError, UsageError
+from twcodec.errors import CorruptError, TwcError, UnreadableError, UsageError
 from twcodec.models.differentiable import Differentiable
 from twcodec.robustness.aggregate import figures
 from twcodec.robustness.attacks import ATTACKS, Budget, attacked
@@ -61,12 +61,22 @@ class Plan:
         unknown = [name for name in self.defences if name not in DEFENCES]
         if unknown:
             raise UsageError(f"no defence is called {unknown[0]!r}; there are {', '.join(DEFENCES)}")
+        if not all(0 < e <= 255 for e in self.eps):
+            raise UsageError("eps is a number of 8-bit levels over 0 and up to 255")
+        if self.attack == "noise" or ("black" in self.threats and self.attack != "square"):
+            raise UsageError("noise is always there as the control; --threats black needs --attack square")
+        for listed in (self.qualities, self.defences, self.objectives, self.threats, self.eps):
+            if not listed or len(set(listed)) < len(listed):
+                raise UsageError(f"a list of an evaluation is empty or has something twice: {listed}")
         wrong: list[str] = [t for t in self.threats if t not in THREATS or t in ("none", "oracle")]
         wrong += [o for o in self.objectives if o not in OBJECTIVES] + [self.attack] * (self.attack not in ATTACKS)
         if wrong:
-            raise UsageError(f"{wrong[0]!r} is no attack, objective or threat of an evaluation")
-        if not self.qualities or self.draws < 1 or self.crop < 0:
-            raise UsageError("an evaluation needs a quality, at least one draw, and a crop of 0 or more")
+            raise UsageError(
+                f"{wrong[0]!r} is unknown; objectives: {', '.join(OBJECTIVES)}; "
+                f"threats: transfer, white, adaptive, black; attacks: {', '.join(ATTACKS)}"
+            )
+        if self.draws < 1 or self.crop < 0:
+            raise UsageError("an evaluation needs at least one draw, and a crop of 0 or more")
 
     def of_attacks(self) -> list[Any]:
         """What an adversarial picture depends on, beside its own condition."""
@@ -86,18 +96,25 @@ class Source:
 
 
 def sources(paths: Iterable[Path], crop: int) -> list[Source]:
-    """Pictures, cut to the middle; grey ones become colour, since attacks take three channels."""
-    found = []
+    """Pictures, cut to the middle; grey ones become colour, since attacks take three channels.
+
+    Errors: as `read`, with the picture's name; UsageError: two of one name.
+    """
+    found: dict[str, Source] = {}
     for path in paths:
-        samples = read(path).samples
-        if samples.dtype != np.uint8:
+        try:
+            picture = read(path)
+        except TwcError as error:
+            raise type(error)(f"{path}: {error}") from None
+        if picture.depth == 16:
             raise UnreadableError(f"{path}: pictures of 16 bits cannot be evaluated")
-        height, width = samples.shape[:2]
-        side = crop or max(height, width)
-        top, left = max(0, (height - side) // 2), max(0, (width - side) // 2)
-        cut = np.broadcast_to(samples[top : top + side, left : left + side], (*samples[:side, :side].shape[:2], 3))
-        found.append(Source(path.stem, np.ascontiguousarray(cut)))
-    return found
+        if path.stem in found:
+            raise UsageError(f"two pictures are called {path.stem}; figures are told apart by their names")
+        side = crop or max(picture.height, picture.width)
+        top, left = max(0, (picture.height - side) // 2), max(0, (picture.width - side) // 2)
+        cut = picture.samples[top : top + side, left : left + side] * np.uint8(255 if picture.depth == 1 else 1)
+        found[path.stem] = Source(path.stem, np.ascontiguousarray(np.broadcast_to(cut, (*cut.shape[:2], 3))))
+    return list(found.values())
 
 
 class Evaluation:
@@ -108,17 +125,50 @@ class Evaluation:
         self._network: Differentiable | None = None
         folder.mkdir(parents=True, exist_ok=True)
         self._path = folder / "rows.jsonl"
-        self._rows = list(_kept_rows(self._path))
-        self._done = {key_of(row) for row in self._rows}
+        self._check_same(folder / "run.json")
+        self._kept = list(_kept_rows(self._path))
+        self._done = {key_of(row) for row in self._kept}
 
     @property
     def rows(self) -> list[Row]:
-        """All that has been coded."""
-        return self._rows
+        """All that has been coded of this plan. The folder may have more, of other qualities, defences or eps."""
+        wanted = {key_of(self._named(q, c, i, d, n)) for q, c in self._conditions() for i, d, n in self._cells()}
+        return [row for row in self._kept if key_of(row) in wanted]
+
+    def _cells(self) -> Iterator[tuple[int, str, int]]:
+        """Pictures, defences and draws."""
+        for picture, name in itertools.product(range(len(self.pictures)), self.plan.defences):
+            for draw in range(self.plan.draws if DEFENCES[name].draws else 1):
+                yield picture, name, draw
+
+    def _check_same(self, path: Path) -> None:
+        """UsageError: the folder holds figures of other pictures, another model, or attacks with other settings.
+
+        Qualities, defences, objectives, threats and eps may differ from call to call: rows say what theirs were.
+        """
+        found = {
+            p.name: hashlib.sha256(p.pixels.tobytes() + str(p.pixels.shape).encode()).hexdigest() for p in self.pictures
+        }
+        now = {"model": self.codec.model.digest.hex(), "attacks": self.plan.of_attacks(), "pictures": found}
+        if path.exists():
+            try:
+                kept = json.loads(path.read_text())
+                known = kept["pictures"] | found
+                same = all(kept[name] == now[name] for name in ("model", "attacks"))
+                same = same and all(kept["pictures"].get(name, digest) == digest for name, digest in found.items())
+            except (ValueError, KeyError, TypeError):
+                raise CorruptError(f"{path} is damaged; give another folder") from None
+            if not same:
+                raise UsageError(
+                    f"{path.parent} holds figures of another model, of other pictures of these names, or of attacks "
+                    "with other --steps, --restarts, --eot, --crop or --seed; give another folder"
+                )
+            now["pictures"] = known
+        path.write_text(json.dumps(now, indent=1) + "\n")
 
     def figures(self) -> dict[str, Any]:
         """What the rows say: see `aggregate`."""
-        return figures(self._rows)
+        return figures(self.rows)
 
     def given(self, quality: float, condition: Row, picture: str) -> Pixels:
         """The adversarial picture that was made against the model alone."""
@@ -132,7 +182,7 @@ class Evaluation:
             each(i, len(conditions))
             self._condition(quality, condition)
         each(len(conditions), len(conditions))
-        return self._rows
+        return self.rows
 
     def _conditions(self) -> Iterator[tuple[float, Row]]:
         plan = self.plan
@@ -146,11 +196,10 @@ class Evaluation:
     def _condition(self, quality: float, condition: Row) -> None:
         """Every defence on every picture."""
         wanted = []
-        for picture, name in itertools.product(range(len(self.pictures)), self.plan.defences):
-            for draw in range(self.plan.draws if DEFENCES[name].draws else 1):
-                row = self._named(quality, condition, picture, name, draw)
-                if key_of(row) not in self._done:
-                    wanted.append((picture, name, row))
+        for picture, name, draw in self._cells():
+            row = self._named(quality, condition, picture, name, draw)
+            if key_of(row) not in self._done:
+                wanted.append((picture, name, row))
         if not wanted:
             return
         needed = sorted({self._adversary(DEFENCES[name], condition) for _, name, _ in wanted})
@@ -222,7 +271,7 @@ class Evaluation:
     def _keep(self, row: Row) -> None:
         with self._path.open("a") as file:
             file.write(json.dumps(row) + "\n")
-        self._rows.append(row)
+        self._kept.append(row)
         self._done.add(key_of(row))
 
 
@@ -266,7 +315,12 @@ def _kept_rows(path: Path) -> Iterator[Row]:
         with path.open("r+b") as file:
             file.truncate(whole)
     for line in data[:whole].splitlines():
-        yield json.loads(line)
+        try:
+            row = json.loads(line)
+            key_of(row)
+        except (ValueError, KeyError, TypeError):
+            raise CorruptError(f"{path} has a line that is no row; give another folder") from None
+        yield row
 
 
 def _by_shape(pictures: list[Source], paths: list[Path]) -> Iterator[list[tuple[Source, Path]]]:

@@ -17,7 +17,7 @@ from twcodec import __version__
 from twcodec.robustness.defences import DEFENCES
 from twcodec.robustness.evaluation import Evaluation, Row, measured
 
-_SHOWN = ("none", "two-way", "8-way", "effort 5", "two-way, effort 5", "guard")
+_SHOWN = ("none", "two-way", "8-way", "effort 5", "two-way + effort 5", "guard")
 """Defences whose reconstructions are on the page, where they were evaluated."""
 
 
