@@ -132,12 +132,13 @@ class Evaluation:
     @property
     def rows(self) -> list[Row]:
         """All that has been coded of this plan. The folder may have more, of other qualities, defences or eps."""
-        wanted = {key_of(self._named(q, c, i, d, n)) for q, c in self._conditions() for i, d, n in self._cells()}
-        return [row for row in self._kept if key_of(row) in wanted]
+        named = (self._named(q, c, *cell) for q, c in self._conditions() for cell in self._cells())
+        order = {key_of(row): i for i, row in enumerate(named)}
+        return sorted((row for row in self._kept if key_of(row) in order), key=lambda row: order[key_of(row)])
 
     def _cells(self) -> Iterator[tuple[int, str, int]]:
-        """Pictures, defences and draws."""
-        for picture, name in itertools.product(range(len(self.pictures)), self.plan.defences):
+        """Pictures, defences and draws, one defence after the other."""
+        for name, picture in itertools.product(self.plan.defences, range(len(self.pictures))):
             for draw in range(self.plan.draws if DEFENCES[name].draws else 1):
                 yield picture, name, draw
 

@@ -33,7 +33,10 @@ def write_results(evaluation: Evaluation, examples: int) -> Path:
         "torch": torch.__version__,
         "settings": plan.to_json(),
         "models": [{"model": codec.model.name, "digest": codec.model.digest.hex(), "qualities": list(plan.qualities)}],
-        "defences": [{"name": name, "summary": DEFENCES[name].summary} for name in plan.defences],
+        "defences": [
+            {"name": name, "summary": DEFENCES[name].summary, "for_scale": name in ("JPEG", "AVIF")}
+            for name in plan.defences
+        ],
         "examples": _examples(evaluation, examples),
         **evaluation.figures(),
     }

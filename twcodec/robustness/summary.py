@@ -18,7 +18,10 @@ def sentences(results: dict[str, Any]) -> list[str]:
     if not undefended:
         return ["No attack on the undefended codec was measured, so this run says nothing about robustness."]
     out = [_damage(undefended)]
-    names = [name for name in defences(results) if name != UNDEFENDED]
+    scale = {row.get("name") for row in results["defences"] if row.get("for_scale")}
+    names = [
+        name for name in defences(results) if name != UNDEFENDED and name not in scale
+    ]
     fair, left_out = _comparable(rows, names, set(undefended))
     if fair:
         scores = {name: _over(strongest(rows, name), undefended) for name in fair}
