@@ -19,9 +19,7 @@ def sentences(results: dict[str, Any]) -> list[str]:
         return ["No attack on the undefended codec was measured, so this run says nothing about robustness."]
     out = [_damage(undefended)]
     scale = {row.get("name") for row in results["defences"] if row.get("for_scale")}
-    names = [
-        name for name in defences(results) if name != UNDEFENDED and name not in scale
-    ]
+    names = [name for name in defences(results) if name != UNDEFENDED and name not in scale]
     fair, left_out = _comparable(rows, names, set(undefended))
     if fair:
         scores = {name: _over(strongest(rows, name), undefended) for name in fair}
