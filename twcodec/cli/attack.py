@@ -40,7 +40,13 @@ from twcodec.imaging.files import PIPE, check_output, input_pipe, write_output
     show_default=True,
     help="What the attacker knows of the defence.",
 )
-@click.option("--eps", type=float, default=4.0, show_default=True, help="Largest change of a value, in 8-bit levels.")
+@click.option(
+    "--eps",
+    type=float,
+    default=4.0,
+    show_default=True,
+    help="Largest change of a value, in 8-bit levels; pgd-l2, ftda: its root mean square.",
+)
 @click.option("--steps", type=int, default=50, show_default=True, help="Gradient steps, or queries of `square`.")
 @click.option("--alpha", type=float, default=None, help="Levels a step moves.  [default: eps / 4, at least 1]")
 @click.option("--restarts", type=int, default=1, show_default=True, help="Random starts.")
@@ -99,8 +105,6 @@ def command(
     twc attack photo.png adversarial.png
     twc attack --objective rate --threat transfer --eps 8 photo.png adversarial.png
     """
-    if target == PIPE and as_json:
-        raise UsageError("--json and a picture cannot both go to standard output")
     if not source:
         raise UsageError("an empty file name was given")
     if threat == "black" and name not in ("square", "noise"):
@@ -114,7 +118,10 @@ def command(
         from twcodec.imaging.read import read_picture
 
         picture = read_picture(input_pipe() if source == PIPE else source, metadata="none", max_pixels=max_pixels)
-        options.warn(shown(source), picture.warnings, quiet)
+        lost = ("the alpha channel is not attacked, and not written",) if picture.alpha is not None else ()
+        options.warn(shown(source), (*picture.warnings, *lost), quiet)
+        if eps < 1 and name not in ("pgd-l2", "ftda"):
+            options.warn(shown(source), (f"an 8-bit picture cannot change by {eps:g} of a level",), quiet)
         options.make_ready()
     from twcodec.codec.codec import open_codec
     from twcodec.robustness.single import Attempt, attack_picture
@@ -127,7 +134,7 @@ def command(
         with write_output(target, force) as file:
             file.write(data)
     if as_json:
-        tell(json.dumps(figures))
+        tell(json.dumps(figures), target == PIPE)
     elif not quiet:
         for what in ("undefended", "defended"):
             a, b = figures["clean"][what], figures["attacked"][what]
