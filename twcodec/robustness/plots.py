@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 CLEAN = "clean"
+NOISE = "random noise"
 INK = "#010203"
 """Drawn where the page's text colour is meant; no figure uses it otherwise."""
 STYLE: Any = {
@@ -140,9 +141,9 @@ def _bars(names: Sequence[str], series: Sequence[_Series]) -> Callable[[Axes], N
                 label="" if eps is None else f"ε {eps:g}/255",
             )
             marks = [(value, y) for value, y in zip(noise, places, strict=True) if value is not None]
-            label = "_" if noisy or not marks else "random noise"
+            label = "_" if noisy or not marks else NOISE
             noisy = noisy or bool(marks)
-            style = {"color": "none", "edgecolors": "#d1662a", "marker": "D", "s": 16, "zorder": 4}
+            style = {"color": "#f5a742", "edgecolors": INK, "linewidths": 0.7, "marker": "D", "s": 16, "zorder": 4}
             axes.scatter([x for x, _ in marks], [y for _, y in marks], label=label, **style)  # type: ignore[arg-type]
         axes.set_yticks(range(len(names)), [_short(name) for name in names])
         axes.invert_yaxis()
@@ -200,8 +201,12 @@ def _render(draw: Callable[[Axes], None], title: str, png: Path, height: float) 
         FigureCanvasAgg(figure)
         axes = figure.add_subplot()
         draw(axes)
-        if axes.get_legend_handles_labels()[1]:
-            figure.legend(loc="outside lower center", ncols=3, fontsize=9)
+        handles, labels = axes.get_legend_handles_labels()
+        if labels:
+            order = sorted(range(len(labels)), key=lambda i: labels[i] == NOISE)  # last: it is no size of an attack
+            columns = 4 if sum(map(len, labels)) < 40 else 3
+            handles, labels = [handles[i] for i in order], [labels[i] for i in order]
+            figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=9, columnspacing=1.2)
         svg = io.StringIO()
         metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
         figure.savefig(svg, format="svg", transparent=True, metadata=metadata)
