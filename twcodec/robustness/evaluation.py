@@ -23,7 +23,6 @@ from twcodec.codec.codec import Codec, read
 from twcodec.codec.distortion import ms_ssim_loss
 from twcodec.codec.runtime import running
 from twcodec.errors import CorruptError, TwcError, UnreadableError, UsageError
-from twcodec.models.differentiable import Differentiable
 from twcodec.robustness.aggregate import figures
 from twcodec.robustness.attacks import ATTACKS, Budget, attacked
 from twcodec.robustness.defences import DEFENCES, Defence, Outcome, Pixels, squared_error
@@ -122,7 +121,6 @@ class Evaluation:
 
     def __init__(self, codec: Codec, pictures: list[Source], plan: Plan, folder: Path) -> None:
         self.codec, self.pictures, self.plan, self.folder = codec, pictures, plan, folder
-        self._network: Differentiable | None = None
         folder.mkdir(parents=True, exist_ok=True)
         self._path = folder / "rows.jsonl"
         self._check_same(folder / "run.json")
@@ -245,10 +243,9 @@ class Evaluation:
         model = self.codec.model
         x = torch.from_numpy(pixels.copy()).to(model.device).permute(0, 3, 1, 2).float() / 255
         with running(model.device, None):
-            self._network = self._network or Differentiable(model)
             lambda_, objective = model.lambda_(quality), condition["objective"] or "rd"
             attacker = Attacker(
-                self._network,
+                model.differentiable,
                 quality,
                 lambda_,
                 objective,

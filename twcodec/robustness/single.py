@@ -16,7 +16,7 @@ from twcodec.codec.runtime import running
 from twcodec.codec.settings import Settings
 from twcodec.errors import UsageError
 from twcodec.imaging.picture import Picture
-from twcodec.models.differentiable import Differentiable, Quantizer
+from twcodec.models.differentiable import Quantizer
 from twcodec.robustness.attacks import Budget, attacked
 from twcodec.robustness.defences import Pixels, encoded, squared_error
 from twcodec.robustness.threats import Attacker, Choice, Threat
@@ -58,9 +58,9 @@ def attack_picture(codec: Codec, picture: Picture, settings: Settings, how: Atte
     x = torch.from_numpy(pixels.copy()).to(model.device).permute(2, 0, 1)[None].float() / 255
     guess = settings.seed if how.threat == "oracle" and settings.seed is not None else how.seed + 1
     with running(model.device, None):
-        network, lambda_ = Differentiable(model), model.lambda_(quality)
+        lambda_ = model.lambda_(quality)
         known = how.objective, how.threat, settings, how.quantizer, how.choice, how.eot, guess
-        found = attacked(how.attack, Attacker(network, quality, lambda_, *known).loss(x), x, budget)
+        found = attacked(how.attack, Attacker(model.differentiable, quality, lambda_, *known).loss(x), x, budget)
     adversarial: Pixels = (found[0] * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
     figures: dict[str, Any] = {"attack": vars(how) | {"alpha": alpha}, "model": model.name, "quality": quality}
     for name, given in (("clean", pixels), ("attacked", adversarial)):
