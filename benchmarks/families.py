@@ -7,7 +7,8 @@
                                                             processors, by CompressAI and by twc
     python benchmarks/families.py size FOLDER [NAME...]    coded bytes and PSNR with the same weights, both really coded
     python benchmarks/families.py speed [NAME...]          full-size random weights: encode (both branches) and decode
-                                                            against compress() and decompress(), interleaved
+                                                            against compress() and decompress(), interleaved; and the
+                                                            float transforms alone, which nothing can be faster than
 
 FOLDER holds NAME.pth.tar as benchmarks/train_families.py writes them. Writes benchmarks/results/families-WHAT.json.
 Time on a quiet machine; figures are ratios of medians within one run. --pictures N takes the first N only.
@@ -40,6 +41,7 @@ from exact import bounds
 from kodak import HERE, pictures
 from train_families import FAMILIES, TABLES, Family, build
 
+from twcodec.codec import grid
 from twcodec.codec.codec import Codec, open_codec, read
 from twcodec.codec.distortion import psnr
 from twcodec.codec.settings import Settings
@@ -49,6 +51,7 @@ from twcodec.exact import hyperprior, products
 from twcodec.imaging.picture import Picture
 from twcodec.models.convert import convert_checkpoint
 from twcodec.models.model import Model
+from twcodec.transforms import IDENTITY
 
 CPU = torch.device("cpu")
 VARIABLE_QUALITIES = (1, 4, 8)
@@ -330,6 +333,8 @@ def speed(name: str, paths: list[Path]) -> dict[str, Any]:
         sizes["twc"] += len(Container.from_bytes(single).data)
         latents = picture.height // 16, picture.width // 16
         timed("symbols", lambda: codec.decode_symbols(data))  # noqa: B023
+        with torch.inference_mode():
+            time_networks(codec, picture, timed)
         if i == 0:  # warm
             times.clear()
         print(name, source.stem, {k: round(v[-1], 3) for k, v in times.items()}, latents, flush=True)
@@ -342,8 +347,26 @@ def speed(name: str, paths: list[Path]) -> dict[str, Any]:
         "encode_one_way_times_faster": round(medians["compress"] / medians["encode, one way"], 2),
         "decode_times_faster": round(medians["decompress"] / medians["decode"], 2),
         "symbols_times_faster": round(medians["decompress"] / medians["symbols"], 2),
+        "transforms_of_encode_times_faster": round(
+            medians["compress"] / medians["transforms of both branches, bf16"], 2
+        ),
+        "synthesis_of_decode_times_faster": round(medians["decompress"] / medians["synthesis, fp32"], 2),
         "bits_a_latent": round(8 * sizes["twc"] / (len(paths) + 1) / (math.prod(latents) * FULL[name][1]), 2),
     }
+
+
+def time_networks(codec: Codec, picture: Picture, timed: Callable[[str, Callable[[], Any]], Any]) -> None:
+    """The float transforms alone: analysis and synthesis of both branches in bf16, and the decoder's synthesis."""
+    family, quality = codec.model.family, codec.model.check_quality(None)
+    x = grid.Input(grid.to_samples(picture.samples, codec.model.device), 255, IDENTITY, family.stride)
+    y = family.g_a(x, quality)
+
+    def both() -> None:
+        for _ in range(2):
+            family.g_s(family.g_a(x, quality, torch.bfloat16), quality, torch.bfloat16)
+
+    timed("transforms of both branches, bf16", both)
+    timed("synthesis, fp32", lambda: family.g_s(y, quality))
 
 
 def load_time(name: str) -> float:

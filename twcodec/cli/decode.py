@@ -16,7 +16,7 @@ from twcodec.container.header import AVIF
 from twcodec.container.limits import DEFAULT_LIMITS, Limits
 from twcodec.errors import UsageError
 from twcodec.imaging.files import PIPE, check_output, read_input, write_output
-from twcodec.imaging.formats import FORMATS, format_for
+from twcodec.imaging.formats import format_for, named
 
 if TYPE_CHECKING:
     from twcodec.codec.settings import Precision
@@ -87,10 +87,7 @@ def command(
 def _format(form: str | None, target: str) -> str:
     """Pillow's name of the format to write. UsageError: there is none of that name or extension."""
     if form is not None:
-        name = {"JPG": "JPEG", "TIF": "TIFF"}.get(form.upper(), form.upper())
-        if name not in FORMATS:
-            raise UsageError(f"unknown format {form!r}; there are: {', '.join(FORMATS)}")
-        return name
+        return named(form)
     if target == PIPE or "." not in target.rsplit("/", 1)[-1].lstrip("."):
         return "PNG"
     found = format_for(target)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from twcodec.codec import distortion, refine
+from twcodec.codec.allocator import give_back_freed_memory
 from twcodec.codec.grid import Input, reconstruct
 from twcodec.codec.lanes import Lanes
 from twcodec.codec.memory import LARGE
@@ -76,6 +77,7 @@ def run(job: Job, tried: list[Candidate]) -> list[Branch]:
     find = _estimated if several else _quantised
     lanes, branches = Lanes(job.model.device, len(tried)), []
     for i, candidate in enumerate(tried):
+        _make_room(job)
         with lanes[i]:
             branches.append(find(job, candidate))
     lanes.join([b.tensors() for b in branches], job.model.device)
@@ -102,6 +104,7 @@ def _side_by_side(job: Job, tried: list[Candidate]) -> list[Branch]:
 
 def _quantised(job: Job, candidate: Candidate) -> Branch:
     y, z = _analyse(job, candidate)
+    _make_room(job)
     quantise = job.model.family.entropy.quantise
     plain = _scored(job, candidate, quantise(y, z, job.quality))
     if not job.settings.effort:
@@ -148,6 +151,7 @@ def _scored(job: Job, candidate: Candidate, symbols: Symbols, latents: tuple[Ten
     rounds them, so what is compared is what will be read: exactly so in float32, within `choice.doubt` in bfloat16.
     """
     bits = job.model.family.entropy.bits(symbols)
+    _make_room(job)
     shape = (job.samples.shape[0], job.samples.shape[1], job.samples.shape[2])
     how = job.quality, candidate.draw, shape, job.levels, job.scoring, job.tile
     x_hat = reconstruct(job.model, symbols.y_hat, *how)
@@ -155,6 +159,12 @@ def _scored(job: Job, candidate: Candidate, symbols: Symbols, latents: tuple[Ten
     if job.large:
         symbols = replace(symbols, y_hat=symbols.y_hat.new_empty(0))
     return Branch(candidate, symbols, bits, error, penalty, latents, job.scoring)
+
+
+def _make_room(job: Job) -> None:
+    """Between the stages of a large picture: what malloc kept of the last is of no use to the next, and adds up."""
+    if job.large:
+        give_back_freed_memory()
 
 
 def measured(job: Job, branch: Branch) -> Branch:

@@ -35,6 +35,11 @@ def processors(root: str = "") -> int:
     return min([_affinity(), *(math.ceil(quota / period) for quota, period in control_groups.quotas(root))])
 
 
+def has_gpu() -> bool:
+    """Whether it is worth asking torch for CUDA devices, which takes a second."""
+    return sys.platform == "win32" or os.path.exists("/dev/nvidiactl")  # noqa: PTH110
+
+
 def threads(own: int, root: str = "") -> int:
     """Threads to compute with when nobody says how many. own: torch's count in the calling thread.
 

@@ -32,8 +32,10 @@ class Cost:
 
     def __call__(self, symbols: Tensor, index: Tensor) -> Tensor:
         """Sum of the bits of `symbols`, each under the table that `index` names, both (N,)."""
-        parts = zip(torch.split(symbols, _PART), torch.split(index, _PART), strict=True)
-        return torch.stack([self._of_part(*part) for part in parts]).sum()
+        total = torch.zeros((), dtype=torch.float64, device=symbols.device)
+        for part in zip(torch.split(symbols, _PART), torch.split(index, _PART), strict=True):
+            total += self._of_part(*part)  # not a list of sums, see `distortion.mse`
+        return total
 
     def _of_part(self, symbols: Tensor, index: Tensor) -> Tensor:
         close = symbols.clamp(-_NEAR, _NEAR)

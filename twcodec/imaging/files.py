@@ -111,10 +111,11 @@ def _check_path(path: Path, force: bool, source: Path | None) -> None:
 
 
 @contextlib.contextmanager
-def write_output(name: str, force: bool) -> Iterator[BinaryIO]:
+def write_output(name: str, force: bool, token: str | None = None) -> Iterator[BinaryIO]:
     """A binary file that becomes `name` when the block ends well, and leaves nothing behind when it does not.
 
     It is written beside its target and renamed. Devices, named pipes and "-" are written as they are. OutputError.
+    token: in the temporary file's name, for one writer at a time, who replaces what a killed one left; None draws it.
     """
     check_output(name, force)
     try:
@@ -125,17 +126,19 @@ def write_output(name: str, force: bool) -> Iterator[BinaryIO]:
             with Path(name).open("wb") as device:
                 yield device
         else:
-            with _renamed_at_the_end(_target(Path(name)), force) as file:
+            with _renamed_at_the_end(_target(Path(name)), force, token) as file:
                 yield file
     except BrokenPipeError:
         raise OutputError("the reader of the output went away") from None
     except OSError as error:
-        raise OutputError(f"the output cannot be written: {error.strerror or error}") from None
+        raise OutputError(f"the output cannot be written: {error.strerror or error}") from error
 
 
 @contextlib.contextmanager
-def _renamed_at_the_end(path: Path, force: bool) -> Iterator[BinaryIO]:
-    temporary = path.with_name(f".twc-{secrets.token_hex(8)}.tmp")
+def _renamed_at_the_end(path: Path, force: bool, token: str | None) -> Iterator[BinaryIO]:
+    temporary = path.with_name(f".twc-{token or secrets.token_hex(8)}.tmp")
+    if token:
+        temporary.unlink(missing_ok=True)
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)  # the umask applies
     try:
         with os.fdopen(descriptor, "wb") as file:

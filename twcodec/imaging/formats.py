@@ -1,10 +1,12 @@
-"""The picture files that `twc decode` writes: what each can hold. One row a format; imports nothing."""
+"""The picture files that `twc decode` writes: what each can hold. One row a format; imports no Pillow."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePath
+
+from twcodec.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -49,3 +51,11 @@ def format_for(name: str) -> str | None:
     """The format that the extension of a file name asks for, or None for one that is not written, .twc included."""
     extension = PurePath(name).suffix.lower()
     return next((format for format, row in FORMATS.items() if extension in row.extensions), None)
+
+
+def named(name: str) -> str:
+    """Pillow's name of a format that was typed: "jpg" is "JPEG". UsageError: there is none."""
+    found = {"JPG": "JPEG", "TIF": "TIFF"}.get(name.upper(), name.upper())
+    if found not in FORMATS:
+        raise UsageError(f"unknown format {name!r}; there are: {', '.join(FORMATS)}")
+    return found
