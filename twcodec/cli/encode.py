@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from twcodec.cli import options
+from twcodec.cli import encoding, options
 from twcodec.cli.progress import working
 from twcodec.cli.say import say, shown, tell
 from twcodec.codec import resources
-from twcodec.codec.settings import MAX_EFFORT, Settings
 from twcodec.errors import UsageError
 from twcodec.imaging.files import PIPE, check_output, input_pipe, write_output
 from twcodec.imaging.formats import format_for
@@ -23,71 +22,12 @@ if TYPE_CHECKING:
 @click.command("encode", short_help="Compress a picture.")
 @click.argument("source", metavar="IN")
 @click.argument("target", metavar="OUT")
-@click.option(
-    "-q",
-    "--quality",
-    type=float,
-    default=None,
-    help="1 (smallest) to 7 (best; *-vbr: 8), continuous.  [default: 4, or a model's only one]",
-)
-@click.option("--ways", type=int, default=2, show_default=True, help="Branches to try, the plain one included.")
-@click.option(
-    "--transform",
-    type=click.Choice(["auto", "never", "always"]),
-    default="auto",
-    show_default=True,
-    help="auto: the lowest loss wins; never: only the picture as it is; always: only transformed ones.",
-)
-@click.option(
-    "--transforms", metavar="NAME,...", default=None, help="Transforms to draw from: flip-turn, grid-shift, ..."
-)
-@click.option("--seed", type=int, default=None, help="Draw transforms from this seed, predictably: for tests only.")
-@click.option(
-    "--metric", type=click.Choice(["mse", "ms-ssim"]), default="mse", show_default=True, help="Distortion in the loss."
-)
-@click.option(
-    "--metadata", type=click.Choice(["all", "none"]), default="all", show_default=True, help="ICC, EXIF, XMP and text."
-)
-@click.option(
-    "--score",
-    type=click.Choice(["exact", "fast"]),
-    default="exact",
-    show_default=True,
-    help="How branches are ranked: by what would be coded, or (mbt2018, cheng2020) by a quicker estimate.",
-)
-@click.option(
-    "--guard",
-    type=click.Choice(["none", "avif"]),
-    default="none",
-    show_default=True,
-    help="avif: also try AVIF, and write it if every branch costs far more: a bound on what any picture costs.",
-)
-@click.option(
-    "--effort",
-    type=click.IntRange(0, MAX_EFFORT),
-    default=0,
-    show_default=True,
-    help="0 to 9: refine the latents of this very picture; smaller or better files, many times the time.",
-)
-@click.option("--no-verify", is_flag=True, help="Do not decode the symbols again before writing.")
-@options.precision("bf16 where the processor is faster in it")
+@encoding.options
 @options.apply(options.model, options.device, options.threads, options.max_memory, options.max_pixels)
 @options.apply(options.force, options.as_json, options.quiet, options.verbose)
 def command(
     source: str,
     target: str,
-    quality: float | None,
-    ways: int,
-    transform: str,
-    transforms: str | None,
-    seed: int | None,
-    metric: str,
-    metadata: Literal["all", "none"],
-    score: str,
-    guard: str,
-    effort: int,
-    no_verify: bool,
-    precision: str,
     model: str,
     device: str,
     threads: int | None,
@@ -97,6 +37,8 @@ def command(
     as_json: bool,
     quiet: bool,
     verbose: bool,
+    metadata: Literal["all", "none"],
+    **choices: Any,
 ) -> None:
     """Compress the picture IN to the TWC file OUT. Either may be - for a pipe; IN is anything that Pillow reads.
 
@@ -105,11 +47,9 @@ def command(
     twc encode -q 6.5 --ways 4 photo.png photo.twc
     magick in.heic png:- | twc encode - - > photo.twc
     """
-    names = () if transforms is None else tuple(name.strip() for name in transforms.split(","))
     if not source:
         raise UsageError("an empty file name was given")
-    choices = (quality, ways, transform, names, seed, metric, precision, not no_verify, score)
-    settings = Settings(*choices, measure=True, guard=guard, effort=effort)  # type: ignore[arg-type]
+    settings = encoding.settings(choices, measure=True)
     with options.about(source, target):
         check_output(target, force, source)
         resources.check_room_to_load()  # or Pillow would blame the picture
@@ -122,7 +62,7 @@ def command(
         options.make_ready()
     from twcodec.codec.codec import open_codec  # imports torch: everything that can fail without it has been tried
 
-    codec = open_codec(model, device, settings.precision, threads, quality=quality, max_memory=max_memory)
+    codec = open_codec(model, device, settings.precision, threads, quality=settings.quality, max_memory=max_memory)
     with options.about(source, target):
         with working(f"encoding {shown(source)}", picture.width * picture.height, quiet):
             data, report = codec.encode_picture(picture, settings)

@@ -22,6 +22,7 @@ COMMANDS = {
     "decode": "Turn a TWC file back into a picture.",
     "info": "Show what TWC files say of themselves.",
     "verify": "Check that TWC files decode.",
+    "batch": "Encode or decode many pictures.",
     "attack": "Make an adversarial picture.",
     "evaluate": "Measure what attacks do to the codec.",
     "train": "Train a model, or go on training one.",

@@ -1,0 +1,219 @@
+"""A run: what is to be done, less what has been; an engine that does it; a manifest that remembers."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import secrets
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
+
+from twcodec.batch import storage, tar
+from twcodec.batch.manifest import Manifest
+from twcodec.batch.names import Found
+from twcodec.batch.tasks import SEED_BITS, Engine, Listen, Member, Record, Task, failed
+from twcodec.errors import ExitCode, OutputError
+
+MANIFEST = "twc-manifest.jsonl"
+
+
+@dataclass(frozen=True)
+class Naming:
+    """Where outputs go and what they are called.
+
+    folder: path or URL. suffix: in place of a source's own, or behind it where `keep` is set. pack: so many pictures
+    into one tar file; 0 for files of their own. shard: that of `names.Selection`, in the names of tar files.
+    """
+
+    folder: str
+    suffix: str
+    keep: bool = False
+    pack: int = 0
+    shard: tuple[int, int] = (1, 1)
+
+    def output(self, name: str) -> str:
+        """The key of the output of a source of this name."""
+        if tar.is_tar(name):
+            return name
+        return name + self.suffix if self.keep else str(PurePosixPath(name).with_suffix(self.suffix))
+
+
+def tasks(found: Iterable[Found], naming: Naming) -> Iterator[Task | tuple[Task, str]]:
+    """What there is to do, in order; with a reason where it cannot be done: two sources of one output."""
+    taken: dict[str, str] = {}
+    if naming.pack:
+        yield from _packed(found, naming)
+        return
+    for one in found:
+        key = naming.output(one.name)
+        task = Task(key, one.source, storage.joined(naming.folder, key))
+        if key in taken:
+            yield task, f"{key} is what {taken[key]} becomes; --keep-extension tells them apart"
+        else:
+            taken[key] = one.source
+            yield task
+
+
+def _packed(found: Iterable[Found], naming: Naming) -> Iterator[Task]:
+    """So many pictures to a tar file. Their names keep what they end in, so no two are one."""
+    everything, (index, count) = iter(found), naming.shard
+    for number in itertools.count():
+        part = list(itertools.islice(everything, naming.pack))
+        if not part:
+            return
+        key = f"{number * count + index - 1:06d}.tar"
+        members = tuple(Member(one.source, one.name) for one in part)
+        yield Task(key, f"{part[0].source} ...", storage.joined(naming.folder, key), members=members)
+
+
+@dataclass
+class Counts:
+    """What has come of a run so far. bad: pictures inside tar files that failed. lost: why it was given up."""
+
+    total: int = 0
+    done: int = 0
+    skipped: int = 0
+    failed: int = 0
+    bad: int = 0
+    source_bytes: int = 0
+    bytes: int = 0
+    branches: dict[str, int] = field(default_factory=dict)
+    failures: list[tuple[str, str]] = field(default_factory=list)
+    lost: str = ""
+    stopped: bool = False
+
+    def add(self, task: Task, record: Record) -> None:
+        """One more."""
+        if record["status"] == "failed":
+            self.failed += 1
+            self._fail(task.source, str(record["error"]))
+            return
+        self.done += 1
+        self.source_bytes += record["source_bytes"]
+        self.bytes += record["bytes"]
+        for branch in [record["branch"], *(picture["branch"] for picture in record.get("pictures", ()))]:
+            if branch:
+                self.branches[branch] = self.branches.get(branch, 0) + 1
+        for bad in record.get("failed", ()):
+            self.bad += 1
+            self._fail(f"{task.source}: {bad['name']}", str(bad["error"]))
+
+    def _fail(self, source: str, error: str) -> None:
+        if len(self.failures) < MOST_FAILURES:
+            self.failures.append((source, error))
+
+
+MOST_FAILURES = 1000
+"""Failures that are remembered with their reasons; the manifest has all."""
+
+
+@dataclass
+class Run:
+    """One run. seed: of all draws; None takes each from the system. max_failures: after which the run is given up.
+
+    alone: an engine with all the memory for itself, for what was too large when others had their share; None: there is
+    nothing to be gained. stop: set it from outside, and nothing more is begun.
+    """
+
+    engine: Callable[[], Engine]
+    alone: Callable[[], Engine] | None
+    manifest: Manifest
+    settings: str
+    seed: int | None = None
+    max_failures: int | None = None
+    stop: bool = False
+    counts: Counts = field(default_factory=Counts)
+    _begun: dict[str, Task] = field(default_factory=dict)
+
+    def go(self, planned: list[Task | tuple[Task, str]], each: Listen) -> Counts:
+        """Do all that is not done yet. each: is told what came of every task, skipped ones too.
+
+        TwcError: nothing can be done at all. KeyboardInterrupt: what was begun is dropped, as if it had not been.
+        """
+        self.counts.total = len(planned)
+        large: list[Task] = []
+        self._work(self.engine, self._waiting(planned, each), each, large if self.alone else None)
+        if self.alone and not self.stop:
+            self._work(self.alone, iter(large), each, None)
+        done = self.counts.done + self.counts.skipped + self.counts.failed
+        self.counts.stopped = done < self.counts.total
+        return self.counts
+
+    def _work(
+        self, engine: Callable[[], Engine], waiting: Iterator[Task], each: Listen, large: list[Task] | None
+    ) -> None:
+        """Do what waits, if anything does. large: takes what fails at a limit, to be tried once more."""
+        first = next(waiting, None)
+        if first is None:
+            return
+        results = engine().run(self._started(itertools.chain([first], waiting)))
+        try:
+            for task, record in results:
+                self._begun.pop(task.key, None)
+                if large is not None and record["status"] == "failed" and record["code"] == ExitCode.LIMIT:
+                    large.append(task)
+                else:
+                    self._finished(task, record, each)
+        finally:
+            results.close()
+            for task in self._begun.values():
+                storage.tidy(task.target)
+
+    def _finished(self, task: Task, record: Record, each: Listen) -> None:
+        if record.get("lost"):
+            self.counts.lost = self.counts.lost or str(record["error"])
+            self.stop = True
+        self.counts.add(task, record)
+        try:
+            self.manifest.finished(task.key, self.settings, {k: v for k, v in record.items() if k != "lost"})
+        except OutputError as error:
+            self.counts.lost = self.counts.lost or str(error)
+            self.stop = True
+        if self.max_failures is not None and self.counts.failed + self.counts.bad >= self.max_failures:
+            self.stop = True
+        each(task, record)
+
+    def _waiting(self, planned: list[Task | tuple[Task, str]], each: Listen) -> Iterator[Task]:
+        """What is to be done, with its seed; what is done, or cannot be, is counted."""
+        for one in planned:
+            if self.stop:
+                return
+            if isinstance(one, tuple):
+                task, reason = one
+                self._finished(task, failed(task, ExitCode.OUTPUT, reason), each)
+                continue
+            entry = self.manifest.entries.get(one.key)
+            if entry and entry.still_holds(self.settings, one):
+                self.counts.skipped += 1
+                each(one, {"status": "skipped"})
+                continue
+            ours = entry is not None and entry.status in ("done", "started")
+            yield replace(one, seed=self._seed_of(one.key), overwrite=ours)
+
+    def _started(self, waiting: Iterator[Task]) -> Iterator[Task]:
+        for task in waiting:
+            if self.stop:
+                return
+            try:
+                self.manifest.started([task.key], self.settings)
+            except OutputError as error:
+                self.counts.lost, self.stop = str(error), True
+                return
+            self._begun[task.key] = task
+            yield task
+
+    def _seed_of(self, key: str) -> int:
+        if self.seed is None:
+            return secrets.randbits(SEED_BITS)
+        return tar.seed_of(self.seed, key)
+
+
+def manifest_path(folder: str, given: str | None, shard: tuple[int, int]) -> Path:
+    """Where the manifest is: in the folder of the outputs, or, where that is a URL, in the current one."""
+    if given:
+        return Path(given)
+    name = MANIFEST if shard == (1, 1) else f"twc-manifest-{shard[0]}-of-{shard[1]}.jsonl"
+    if storage.is_url(folder):
+        return Path(f"{hashlib.sha256(folder.encode()).hexdigest()[:8]}-{name}")
+    return Path(folder) / name

@@ -1,0 +1,290 @@
+"""What `twc batch encode` and `twc batch decode` have in common: options, devices, signals, exit codes."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import signal
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import click
+
+from twcodec.batch import names, storage
+from twcodec.batch.manifest import Manifest
+from twcodec.batch.run import Counts, Naming, Run, manifest_path, tasks
+from twcodec.batch.tasks import Engine, Job
+from twcodec.cli import options as common
+from twcodec.cli.batch.view import View
+from twcodec.cli.say import say, shown, tell
+from twcodec.codec import resources
+from twcodec.codec.settings import MAX_SEED
+from twcodec.errors import ExitCode, UsageError
+
+_MEMORY_OF_ONE = 768 << 20
+"""Bytes that a process should have: 450 MB for a small picture, and room."""
+
+Command = Callable[..., Any]
+
+
+def arguments(function: Command) -> Command:
+    """Sources, and the folder of the outputs."""
+    return common.apply(
+        click.argument("sources", metavar="[SRC]...", nargs=-1),
+        click.option(
+            "-o", "--output-dir", "folder", metavar="DIR", required=True, help="Folder or URL; made if it is not there."
+        ),
+        click.option("-r", "--recursive", is_flag=True, help="Also the folders in folders; their tree is kept."),
+        click.option("--files-from", metavar="FILE", default=None, help="Read names from a file, or - for a pipe."),
+        click.option("--include", metavar="PATTERN", multiple=True, help="Only names like '*.jpg'; may be repeated."),
+        click.option("--exclude", metavar="PATTERN", multiple=True, help="No names like 'thumbs/*'; may be repeated."),
+        click.option("--keep-extension", is_flag=True, help="Put the new extension behind the old: photo.png.twc."),
+    )(function)
+
+
+def options(function: Command) -> Command:
+    """How the run goes, and where."""
+    return common.apply(
+        click.option("--jobs", type=click.IntRange(1, 1024), default=None, help="Pictures at once.  [default: by CPU]"),
+        click.option("--shard", metavar="I/N", default="1/1", help="Do the I-th of N parts of all: for job arrays."),
+        click.option("--manifest", metavar="FILE", default=None, help="[default: twc-manifest.jsonl in DIR]"),
+        click.option(
+            "--resume/--no-resume", default=True, show_default=True, help="Skip what the manifest says is done."
+        ),
+        click.option("--fail-fast", is_flag=True, help="Begin nothing more after the first failure."),
+        click.option("--max-errors", type=click.IntRange(1), default=None, help="... after so many failures."),
+        click.option("--dry-run", is_flag=True, help="Only say what would be done."),
+        click.option("--fsync", is_flag=True, help="Wait until each output is on the disk."),
+        click.option("--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True),
+        click.option("--address", default=None, help="Of a Ray cluster, or auto.  [default: one is started here]"),
+        common.model,
+        common.device,
+        common.threads,
+        common.max_memory,
+        common.max_pixels,
+        common.force,
+        click.option("--json", "as_json", is_flag=True, help="Print an event a line as JSON on standard output."),
+        common.quiet,
+        common.verbose,
+    )(function)
+
+
+@dataclass(frozen=True)
+class Given:
+    """What was asked for, beside the job."""
+
+    sources: tuple[str, ...]
+    folder: str
+    recursive: bool
+    files_from: str | None
+    include: tuple[str, ...]
+    exclude: tuple[str, ...]
+    keep_extension: bool
+    jobs: int | None
+    shard: str
+    manifest: str | None
+    resume: bool
+    fail_fast: bool
+    max_errors: int | None
+    dry_run: bool
+    fsync: bool
+    engine: str
+    address: str | None
+    device: str
+    threads: int | None
+    max_memory: int | None
+    max_pixels: int
+    force: bool
+    as_json: bool
+    quiet: bool
+    verbose: bool
+
+
+def split(given: dict[str, Any]) -> tuple[Given, dict[str, Any]]:
+    """The options of this file, and the others."""
+    own = {name: given.pop(name) for name in Given.__dataclass_fields__}
+    return Given(**own), given
+
+
+def checked_seed(seed: int | None) -> int | None:
+    """UsageError: as `twc encode`."""
+    if seed is not None and not 0 <= seed <= MAX_SEED:
+        raise UsageError(f"the seed {seed} is out of range; 0 to {MAX_SEED} is possible")
+    return seed
+
+
+def run(given: Given, job: Job, extensions: frozenset[str], suffix: str, seed: int | None = None, pack: int = 0) -> int:
+    """All of it. extensions: of files in folders that are wanted. suffix: of outputs. Returns the exit code."""
+    folder, shard = storage.local_if_file(given.folder), _shard(given.shard)
+    if not folder:
+        raise UsageError("an empty folder name was given for --output-dir")
+    job = replace(
+        job,
+        device=given.device,
+        threads=given.threads,
+        max_memory=given.max_memory,
+        max_pixels=given.max_pixels,
+        force=given.force,
+        fsync=given.fsync,
+        remote=storage.is_url(folder),
+    )
+    selection = names.Selection(extensions, given.recursive, given.include, given.exclude, shard)
+    left_out: list[str] = []
+    found = _found(given, selection, left_out, folder)
+    if not found and shard == (1, 1):
+        raise UsageError(_nothing(given, left_out))
+    planned = list(tasks(found, Naming(folder, suffix, given.keep_extension, pack, shard)))
+    settings = job.fingerprint(_digest(job))
+    view = View(given.as_json, given.quiet, given.verbose)
+    view.left_out(left_out)
+    path = manifest_path(folder, given.manifest, shard)
+    if given.dry_run:
+        return _dry_run(planned, path, settings, given)
+    engines = _engines(given, job)
+    manifest = Manifest(path, given.resume)
+    try:
+        manifest.begin(job, settings, seed=seed, shard=list(shard), folder=folder)
+        limit = 1 if given.fail_fast else given.max_errors
+        whole = Run(*engines, manifest, settings, seed, limit)
+        with _stopping(whole, view) as signals, view.running(len(planned)):
+            counts = whole.go(planned, view.item)
+    finally:
+        manifest.close()
+    view.summary(counts, shown(str(path)))
+    return _code(counts, signals)
+
+
+def _shard(text: str) -> tuple[int, int]:
+    found = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text)
+    index, count = map(int, found.groups()) if found else (0, 0)
+    if not 1 <= index <= count:
+        raise UsageError(f"{text!r} is no shard; the third of ten is 3/10")
+    return index, count
+
+
+def _found(given: Given, selection: names.Selection, left_out: list[str], folder: str) -> list[names.Found]:
+    listed = names.listed(given.files_from) if given.files_from else []
+    if not given.sources and not given.files_from:
+        raise UsageError("give files, folders or patterns, or a list by --files-from")
+    sources = tuple(storage.local_if_file(source) for source in given.sources)
+    return names.find(sources, selection, left_out.append, folder, listed)
+
+
+def _nothing(given: Given, left_out: list[str]) -> str:
+    hints = []
+    if left_out:
+        hints.append(f"{len(left_out)} files have other extensions, --include '*' takes them")
+    if not given.recursive:
+        hints.append("-r looks into folders of folders")
+    return "nothing to do: no such files were found" + (f" ({'; '.join(hints)})" if hints else "")
+
+
+def _digest(job: Job) -> bytes:
+    """Of the model that encodes. Errors: as `twc encode`."""
+    if job.kind == "decode" and job.model == "default":
+        return b""
+    from twcodec.models import catalogue
+    from twcodec.models.file import digest_of
+
+    return digest_of(catalogue.read(job.model, job.settings.quality)[1])
+
+
+def _dry_run(planned: list[Any], path: Any, settings: str, given: Given) -> int:
+    """Say what would be done."""
+    entries = {}
+    if path.exists() and given.resume:
+        manifest = Manifest(path, True)
+        entries = manifest.entries
+        manifest.close()
+    waiting = 0
+    for one in planned:
+        task, reason = one if isinstance(one, tuple) else (one, "")
+        entry = entries.get(task.key)
+        if reason:
+            tell(f"{shown(task.source)}: would fail: {reason}")
+        elif not (entry and entry.still_holds(settings, task)):
+            waiting += 1
+            tell(f"{shown(task.source)} -> {shown(task.target)}")
+    if not given.quiet:
+        say(f"{waiting} of {len(planned)} would be done")
+    return ExitCode.OK
+
+
+def _engines(given: Given, job: Job) -> tuple[Callable[[], Engine], Callable[[], Engine] | None]:
+    """What does the work; and what does, alone and with all the memory, what was too large."""
+    if given.engine == "ray":
+        from twcodec.batch.on_ray import RayEngine
+
+        return (lambda: RayEngine(job, given.address, given.jobs)), None
+    if given.address is not None:
+        raise UsageError("--address is that of a Ray cluster: give --engine ray, too")
+    from twcodec.batch.local import LocalEngine
+
+    jobs = _local_jobs(job, given.jobs)
+    if len(jobs) == 1:
+        return (lambda: LocalEngine(jobs)), None
+    alone = replace(jobs[0], threads=job.threads, max_memory=job.max_memory)
+    return (lambda: LocalEngine(jobs)), (lambda: LocalEngine([alone]))
+
+
+def _local_jobs(job: Job, count: int | None) -> list[Job]:
+    """One for each process: a process for each GPU, or for each processor, and each with its share of the memory."""
+    resources.check_room_to_load()
+    devices = _devices(job.device)
+    memory = resources.budget(job.max_memory)
+    if devices:
+        of_each = [devices[i % len(devices)] for i in range(count or len(devices))]
+        share = max(resources.MIN_MEMORY, memory // len(of_each))
+        return [replace(job, device=device, max_memory=share) for device in of_each]
+    processors = resources.processors()
+    if count is None:
+        count = max(1, min(processors // (job.threads or 1), memory // _MEMORY_OF_ONE))
+    threads = job.threads or max(1, processors // count)
+    share = max(resources.MIN_MEMORY, memory // count)
+    return [replace(job, device="cpu", threads=threads, max_memory=share if count > 1 else job.max_memory)] * count
+
+
+def _devices(name: str) -> list[str]:
+    """The GPUs that are meant; none for the processor. Errors: as `open_codec`."""
+    if name == "cpu" or (name == "auto" and not resources.has_gpu()):
+        return []
+    common.make_ready()
+    import torch
+
+    from twcodec.codec.codec import find_device
+
+    if find_device(name).type == "cpu":
+        return []
+    return [f"cuda:{i}" for i in range(torch.cuda.device_count())] if name in ("auto", "cuda") else [name]
+
+
+@contextlib.contextmanager
+def _stopping(whole: Run, view: View) -> Iterator[list[int]]:
+    """The first Ctrl-C or SIGTERM ends the run when what was begun is done, a second Ctrl-C at once."""
+    seen: list[int] = []
+
+    def stop(number: int, _frame: Any) -> None:
+        seen.append(number)
+        if len(seen) > 1:
+            raise KeyboardInterrupt
+        whole.stop = True
+        view.note("finishing what was begun; Ctrl-C again stops at once")
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield seen
+    except KeyboardInterrupt:
+        view.note("stopped; the same command goes on from here")
+        raise
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _code(counts: Counts, signals: list[int]) -> int:
+    if signals and counts.stopped:
+        return 128 + signals[0]
+    if counts.lost:
+        return ExitCode.OUTPUT
+    return ExitCode.SOME_FAILED if counts.failed or counts.bad or counts.stopped else ExitCode.OK
