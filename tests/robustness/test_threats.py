@@ -12,7 +12,7 @@ from twcodec.models.differentiable import Differentiable
 from twcodec.robustness.attacks import Budget, attacked
 from twcodec.robustness.defences import DEFENCES, encoded, squared_error
 from twcodec.robustness.single import Attempt, attack_picture
-from twcodec.robustness.threats import Attacker
+from twcodec.robustness.threats import Attacker, refinement
 
 QUALITY = 4.0
 
@@ -130,3 +130,22 @@ def test_what_cannot_be_meant_is_refused(network, wrong):
     how = {"threat": "adaptive", "quantizer": "ste", "choice": "sum", "eot": 2} | wrong
     with pytest.raises(UsageError):
         Attacker(network, 4.0, 0.01, "rate", how["threat"], Settings(), how["quantizer"], how["choice"], how["eot"])
+
+
+def test_an_attacker_of_refined_latents_sees_what_refining_makes_of_them(codec, network, photo):
+    """Effort is no obfuscated gradient: the attack's own figure is that of the refined file, and it has a slope."""
+    settings, x = Settings(QUALITY, transform="never", effort=5), batch(photo)
+    how = "rate", "adaptive", settings, "ste", "sum", 1, 5
+    plain = Attacker(network, QUALITY, 0.01, *how).loss(x)
+    knowing = Attacker(network, QUALITY, 0.01, *how, refinement(codec.model, QUALITY, settings)).loss(x)
+    sizes = [size(codec, photo, transform="never", effort=effort) for effort in (5, 0)]
+    saved = 8 * (sizes[1] - sizes[0]) / photo[..., 0].size
+    assert saved > 0.002
+    assert float(plain(x)) - float(knowing(x)) == pytest.approx(saved, rel=0.3)
+    x.requires_grad_(True)
+    (gradient,) = torch.autograd.grad(knowing(x).sum(), x)
+    assert (gradient != 0).float().mean() > 0.9
+    transferred = Attacker(
+        network, QUALITY, 0.01, "rate", "transfer", settings, refine=refinement(codec.model, QUALITY, settings)
+    )
+    assert float(transferred.loss(x)(x.detach())) == float(plain(x.detach())), "who knows of no defence does not refine"

@@ -10,7 +10,7 @@ from twcodec.cli import options
 from twcodec.cli.progress import working
 from twcodec.cli.say import say, shown, tell
 from twcodec.codec import resources
-from twcodec.codec.settings import Settings
+from twcodec.codec.settings import MAX_EFFORT, Settings
 from twcodec.errors import UsageError
 from twcodec.imaging.files import PIPE, check_output, input_pipe, write_output
 
@@ -68,6 +68,9 @@ from twcodec.imaging.files import PIPE, check_output, input_pipe, write_output
 @click.option("-q", "--quality", type=float, default=None, help="Of the codec that is attacked.")
 @click.option("--ways", type=int, default=2, show_default=True, help="Branches of the codec that is attacked.")
 @click.option("--transforms", metavar="NAME,...", default=None, help="Transforms that it draws from.")
+@click.option(
+    "--effort", type=click.IntRange(0, MAX_EFFORT), default=0, show_default=True, help="With which it refines latents."
+)
 @click.option("--seed", type=click.IntRange(0, (1 << 31) - 1), default=0, show_default=True, help="Of the attack.")
 @options.apply(options.model, options.device, options.threads, options.max_pixels)
 @options.apply(options.force, options.as_json, options.quiet)
@@ -87,6 +90,7 @@ def command(
     quality: float | None,
     ways: int,
     transforms: str | None,
+    effort: int,
     seed: int,
     model: str,
     device: str,
@@ -111,7 +115,8 @@ def command(
         raise UsageError(f"--threat black has no gradients, which --attack {name} needs; use --attack square")
     if threat == "none" and name != "noise":
         raise UsageError("--threat none is no attacker: use --attack noise")
-    settings = Settings(quality, ways, transforms=tuple(transforms.split(",")) if transforms else (), seed=seed)
+    names = tuple(transforms.split(",")) if transforms else ()
+    settings = Settings(quality, ways, transforms=names, seed=seed, effort=effort)
     with options.about(source, target):
         check_output(target, force, source)
         resources.check_room_to_load()

@@ -70,11 +70,22 @@ class Differentiable:
         self._entropy = _entropy(model.file, model.device)
         self._transforms = _transforms(model)
 
-    def code(self, x: Tensor, quality: float, quantizer: Quantizer = "ste") -> Coded:
-        """The whole way of pictures, padded as the codec pads them."""
+    def code(
+        self,
+        x: Tensor,
+        quality: float,
+        quantizer: Quantizer = "ste",
+        refine: Callable[[Tensor, Tensor], Tensor] | None = None,
+    ) -> Coded:
+        """The whole way of pictures, padded as the codec pads them.
+
+        refine: y and z to a better y, through which the gradient passes straight: its moves are whole symbols.
+        """
         height, width = x.shape[-2:]
         padded = functional.pad(x, (0, -width % self.stride, 0, -height % self.stride), mode="replicate")
         y, z = self.analyse(padded, quality)
+        if refine:
+            y = y + (refine(y.detach(), z.detach()) - y).detach()
         rated = self.rate(y, z, quantizer)
         return Coded(self.synthesise(rated.y_hat, quality)[..., :height, :width], rated.bits)
 

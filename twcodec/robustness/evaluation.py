@@ -27,7 +27,7 @@ from twcodec.robustness.aggregate import figures
 from twcodec.robustness.attacks import ATTACKS, Budget, attacked
 from twcodec.robustness.defences import DEFENCES, Defence, Outcome, Pixels, squared_error
 from twcodec.robustness.objectives import OBJECTIVES
-from twcodec.robustness.threats import THREATS, Attacker, Choice, Threat
+from twcodec.robustness.threats import THREATS, Attacker, Choice, Threat, refinement
 
 CLEAN = {"attack": "", "objective": "", "threat": "", "eps": 0.0}
 Row = dict[str, Any]
@@ -214,8 +214,12 @@ class Evaluation:
 
     def _adversary(self, defence: Defence, condition: Row) -> str:
         """Whose adversarial pictures a defence gets: those made against the model alone, or against itself."""
-        knows = condition["threat"] in ("white", "adaptive") and defence.settings.transform != "never"
-        return "+".join(defence.settings.transforms) + f" {defence.settings.transform}" if knows else ""
+        settings = defence.settings
+        defended = settings.transform != "never" or settings.effort
+        if condition["threat"] not in ("white", "adaptive") or not defended:
+            return ""
+        refined = f" effort {settings.effort}" if settings.effort else ""
+        return "+".join(settings.transforms) + f" {settings.transform}{refined}"
 
     def _given(self, quality: float, condition: Row, adversary: str) -> list[Pixels]:
         """What the encoder is given, picture by picture."""
@@ -255,6 +259,7 @@ class Evaluation:
                 plan.choice,
                 plan.eot,
                 plan.seed + 1,
+                refinement(model, quality, target.settings),
             )
             alpha = max(1.0, plan.alpha * condition["eps"])
             budget = Budget(condition["eps"], plan.steps, alpha, plan.restarts, plan.seed)

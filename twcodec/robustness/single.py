@@ -19,7 +19,7 @@ from twcodec.imaging.picture import Picture
 from twcodec.models.differentiable import Quantizer
 from twcodec.robustness.attacks import Budget, attacked
 from twcodec.robustness.defences import Pixels, encoded, squared_error
-from twcodec.robustness.threats import Attacker, Choice, Threat
+from twcodec.robustness.threats import Attacker, Choice, Threat, refinement
 
 
 @dataclass(frozen=True)
@@ -60,12 +60,14 @@ def attack_picture(codec: Codec, picture: Picture, settings: Settings, how: Atte
     with running(model.device, None):
         lambda_ = model.lambda_(quality)
         known = how.objective, how.threat, settings, how.quantizer, how.choice, how.eot, guess
-        found = attacked(how.attack, Attacker(model.differentiable, quality, lambda_, *known).loss(x), x, budget)
+        attacker = Attacker(model.differentiable, quality, lambda_, *known, refinement(model, quality, settings))
+        found = attacked(how.attack, attacker.loss(x), x, budget)
     adversarial: Pixels = (found[0] * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
     figures: dict[str, Any] = {"attack": vars(how) | {"alpha": alpha}, "model": model.name, "quality": quality}
+    undefended = replace(settings, transform="never", effort=0)
     for name, given in (("clean", pixels), ("attacked", adversarial)):
         figures[name] = {
-            "undefended": _figures(codec, given, pixels, replace(settings, quality=quality, transform="never")),
+            "undefended": _figures(codec, given, pixels, replace(undefended, quality=quality)),
             "defended": _figures(codec, given, pixels, replace(settings, quality=quality)),
         }
     file = io.BytesIO()

@@ -4,22 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from functools import partial
+from typing import TYPE_CHECKING, Literal, get_args
 
 import torch
 from torch import Tensor
 
+from twcodec.codec import refine
+from twcodec.codec.branch import Job
 from twcodec.codec.candidates import PLAIN, Candidate, candidates
 from twcodec.codec.settings import Settings
 from twcodec.errors import UsageError
 from twcodec.models.differentiable import Coded, Differentiable, Quantizer
 from twcodec.robustness.attacks import Loss
 from twcodec.robustness.objectives import objective
+from twcodec.transforms import Draw
+
+if TYPE_CHECKING:
+    from twcodec.models.model import Model
 
 Threat = Literal["none", "transfer", "white", "adaptive", "oracle", "black"]
 Choice = Literal["min", "sum", "identity"]
 """How the encoder's choice is differentiated: through the branch that wins; through all of them, since the minimum
 hides the gradient of those that lose; or as if there were only the picture as it is."""
+
+Refine = Callable[[Tensor, Draw, Tensor, Tensor], Tensor]
+"""Pictures x, how they were transformed, and the latents y and z of that, to refined y: (B, M, h, w)."""
 
 THREATS = {
     "none": "no attacker: noise of the same size, as the control",
@@ -36,7 +46,8 @@ class Attacker:
     """What is attacked, and how well it is known.
 
     lambda_: the model's at this quality. settings: the defence's: ways, transforms. eot: draws that an adaptive
-    attacker averages over at most. seed: of its own guesses; for the oracle, that of the encoder.
+    attacker averages over at most. seed: of its own guesses; for the oracle, that of the encoder. refine: what the
+    defence does to latents, where the attacker knows of it: see `refinement`.
     """
 
     network: Differentiable
@@ -49,6 +60,7 @@ class Attacker:
     choice: Choice = "sum"
     eot: int = 20
     seed: int = 0
+    refine: Refine | None = None
 
     def __post_init__(self) -> None:
         for name, value, kind in (
@@ -86,14 +98,29 @@ class Attacker:
         return found[1:] if self.settings.transform == "always" else found
 
     def _code(self, x: Tensor, candidate: Candidate) -> Coded:
-        draw = candidate.draw
-        coded = self.network.code(draw.apply(x), self.quality, self.quantizer)
+        draw, refining = candidate.draw, None
+        if self.refine and self.threat not in ("none", "transfer", "black"):
+            refining = partial(self.refine, x.detach(), draw)
+        coded = self.network.code(draw.apply(x), self.quality, self.quantizer, refining)
         return Coded(draw.undo(coded.x_hat), coded.bits)
 
     def _rd(self, x: Tensor, coded: Coded) -> Tensor:
         """What the encoder compares: (B,)."""
         error = (coded.x_hat.detach().clamp(0, 1) - x.detach()).square().flatten(1).mean(1)
         return coded.bits.detach() / (x.shape[-2] * x.shape[-1]) + self.lambda_ * 255**2 * error
+
+
+def refinement(model: Model, quality: float, settings: Settings) -> Refine | None:
+    """The refining of latents that a defence does, for an attacker who does it at every step; None: it does none."""
+    if not settings.effort:
+        return None
+
+    def refined(x: Tensor, draw: Draw, y: Tensor, z: Tensor) -> Tensor:
+        samples = (x * 255).round().clamp(0, 255).to(torch.uint8)
+        jobs = (Job(model, picture, 255, settings, quality) for picture in samples)
+        return torch.stack([refine.refined(job, draw, *latents) for job, *latents in zip(jobs, y, z, strict=True)])
+
+    return refined
 
 
 def _through_the_winner(values: Sequence[Tensor], losses: Sequence[Tensor]) -> Tensor:
