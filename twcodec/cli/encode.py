@@ -49,7 +49,7 @@ def command(
     """
     if not source:
         raise UsageError("an empty file name was given")
-    settings = encoding.settings(choices, measure=True)
+    settings = encoding.settings(choices, measure=as_json or not quiet)
     with options.about(source, target):
         check_output(target, force, source)
         resources.check_room_to_load()  # or Pillow would blame the picture

@@ -16,7 +16,7 @@ from twcodec.codec.runtime import running
 from twcodec.codec.settings import Settings
 from twcodec.errors import UsageError
 from twcodec.imaging.picture import Picture
-from twcodec.models.differentiable import Quantizer
+from twcodec.models.differentiable_rate import Quantizer
 from twcodec.robustness.attacks import Budget, attacked
 from twcodec.robustness.defences import Pixels, encoded, squared_error
 from twcodec.robustness.threats import Attacker, Choice, Threat, refinement

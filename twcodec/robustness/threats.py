@@ -15,7 +15,8 @@ from twcodec.codec.branch import Job
 from twcodec.codec.candidates import PLAIN, Candidate, candidates
 from twcodec.codec.settings import Settings
 from twcodec.errors import UsageError
-from twcodec.models.differentiable import Coded, Differentiable, Quantizer
+from twcodec.models.differentiable import Coded, Differentiable
+from twcodec.models.differentiable_rate import Quantizer
 from twcodec.robustness.attacks import Loss
 from twcodec.robustness.objectives import objective
 from twcodec.transforms import Draw
