@@ -12,7 +12,6 @@ from typing import Any
 
 HERE = Path(__file__).parent
 CELL = ("model", "quality", "objective", "threat", "eps", "defence")
-HEAD = "| objective | threat | defence | loss | worst | bits | dB | removed |\n|---|---|---|---|---|---|---|---|"
 
 
 def clean(results: dict[str, Any], qualities: list[float]) -> None:
@@ -26,25 +25,35 @@ def clean(results: dict[str, Any], qualities: list[float]) -> None:
 
 
 def attacked(results: dict[str, Any], quality: float) -> None:
-    """Every threat and defence; of the noise, the first two defences."""
+    """A row for each attack: the undefended codec's damage, and what every defence leaves of the loss."""
     removed = {tuple(row[name] for name in CELL): row["share"] for row in results["removed"]}
     names = [defence["name"] for defence in results["defences"]]
-    rows = [row for row in results["attacked"] if row["quality"] == quality]
-    cells = dict.fromkeys((row["objective"], row["threat"]) for row in rows)
-    print(f"\n`-q {quality:g}`:\n\n{HEAD}")
-    for cell in cells:
-        for row in sorted(
-            (r for r in rows if (r["objective"], r["threat"]) == cell), key=lambda r: names.index(r["defence"])
-        ):
-            if not cell[0] and row["defence"] not in names[:2]:
-                continue
-            share, loss = removed.get(tuple(row[name] for name in CELL)), row["loss_ratio"]
-            print(
-                f"| {cell[0] or 'noise'} | {cell[1] if cell[0] else ''} | {row['defence']} "
-                f"| {loss['mean']:.3f} ({loss['low']:.3f}-{loss['high']:.3f}) | {row['worst_loss_ratio']:.2f} "
-                f"| {row['bpp_ratio']['mean']:.3f} | {row['delta_psnr']['mean']:.2f} "
-                f"| {'' if share is None else f'{100 * share:.0f} %'} |"
-            )
+    rows = {tuple(row[n] for n in CELL): row for row in results["attacked"] if row["quality"] == quality}
+    first, others = names[0], names[1:]
+    print(f"\n`-q {quality:g}`:\n")
+    print("| eps | objective | threat | none: loss | worst | bits | dB | " + " | ".join(others) + " |")
+    print("|---" * (7 + len(others)) + "|")
+    order = dict.fromkeys((key[4], key[2], key[3]) for key in rows)
+    for eps, objective, threat in sorted(order, key=lambda cell: cell[0]):
+        found = {key[5]: (row, removed.get(key)) for key, row in rows.items() if key[2:5] == (objective, threat, eps)}
+        if first not in found:
+            continue
+        plain = found[first][0]
+        loss = plain["loss_ratio"]
+        cells = [
+            f"{eps:g}",
+            objective or "(noise)",
+            threat if objective else "",
+            f"{loss['mean']:.3f} ({loss['low']:.3f}-{loss['high']:.3f})",
+            f"{plain['worst_loss_ratio']:.2f}",
+            f"{plain['bpp_ratio']['mean']:.3f}",
+            f"{plain['delta_psnr']['mean']:.2f}",
+        ]
+        for name in others:
+            row, share = found.get(name, (None, None))
+            part = "" if share is None else f" ({100 * share:.0f} %)"
+            cells.append("" if row is None else f"{row['loss_ratio']['mean']:.3f}{part}")
+        print("| " + " | ".join(cells) + " |")
 
 
 def main() -> None:
