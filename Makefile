@@ -1,10 +1,10 @@
-# make install: .venv with twc in it.  make demo: encode and decode a real photograph.  make test: all tests.  make lint.
+# make install: .venv with twc in it.  make demo: encode and decode a real photograph.  make test: all tests.  make lint.  make fuzz MINUTES=n.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test lint clean
+.PHONY: install demo test lint fuzz clean
 
 install: $(STAMP)
 
@@ -26,6 +26,13 @@ lint: install
 	$(BIN)/ruff format --check twcodec tests benchmarks formats
 	$(BIN)/ruff check twcodec tests benchmarks formats
 	$(BIN)/mypy
+
+# MINUTES for each target. Not part of make test, which has a short run of its own.
+MINUTES ?= 1
+fuzz: install
+	$(BIN)/pip install --quiet --disable-pip-version-check atheris
+	for target in container container-repaired range-decoder decode transforms model-file imaging; do \
+	  $(BIN)/python tests/fuzz/fuzz_run.py $$target --minutes $(MINUTES) || exit; done
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
