@@ -1,8 +1,8 @@
 """The engine on one machine: worker processes, each with a model of its own.
 
 Processes, since Python holds one thread of bytecode at a time: two of them with one thread each encode half as much
-again as one with two. A process that dies takes nothing with it but what it was doing: its tasks are tried again, one
-at a time, and the one with which a process dies alone is given up.
+again as one with two. A process that dies takes nothing with it but what it was doing: its tasks are tried again, each
+alone with a process, and one with which that dies, too, is given up.
 """
 
 from __future__ import annotations
@@ -25,6 +25,9 @@ from twcodec.errors import ExitCode, TwcError
 
 WINDOW, REMOTE_WINDOW = 2, 4
 """Tasks that a process has at once: one is worked on, and one read; where outputs go to a network, two of each."""
+
+STARTS = 3
+"""For each process: so many that end before they are ready, one after the other, and no more are started."""
 
 _GRACE = 5.0
 """Seconds for a process to end by itself."""
@@ -54,6 +57,12 @@ class _Process:
             self.popen.stdin.write(json.dumps(message).encode() + b"\n")
             self.popen.stdin.flush()
 
+    def close(self) -> None:
+        """Say that there is nothing more."""
+        assert self.popen.stdin is not None
+        with contextlib.suppress(OSError):
+            self.popen.stdin.close()
+
 
 class LocalEngine:
     """See `tasks.Engine`."""
@@ -65,6 +74,8 @@ class LocalEngine:
         self._messages: queue.Queue[tuple[_Process, Record | None]] = queue.Queue()
         self._processes: dict[int, _Process] = {}
         self._suspects: deque[Task] = deque()
+        self._tried: set[str] = set()
+        self._stillborn = 0
 
     def run(self, tasks: Iterator[Task]) -> Results:
         """See `tasks.Engine`."""
@@ -87,7 +98,7 @@ class LocalEngine:
             if message is None:
                 yield from self._died(process)
             elif "ready" in message:
-                process.ready = True
+                process.ready, self._stillborn = True, 0
             elif "error" in message:
                 raise FatalError(str(message["error"]), int(message["code"]))
             else:
@@ -97,6 +108,8 @@ class LocalEngine:
         """Tasks for a process that has room. Suspects go one at a time, to processes that have nothing else."""
         if not process.ready or process.popen.poll() is not None:
             return
+        if any(task.key in self._tried for task in process.tasks):
+            return  # or the next one would be blamed for it
         if self._suspects:
             if not process.tasks:
                 self._give(process, self._suspects.popleft())
@@ -110,15 +123,19 @@ class LocalEngine:
         process.give(task.to_json())
 
     def _died(self, process: _Process) -> Iterator[tuple[Task, Record]]:
-        """Start another process in its place. A task that was alone with it is given up, others are tried alone."""
+        """Start another process in its place. Its tasks are tried alone, and given up if they were."""
         code = process.popen.wait()
+        process.close()
         if not process.ready:
-            raise FatalError(f"a worker process {_reason(code)} before it was ready", ExitCode.INTERNAL)
-        if len(process.tasks) == 1:
-            task = process.tasks[0]
-            yield task, failed(task, _code(code), f"the process that worked on it {_reason(code)}")
-        else:
-            self._suspects.extend(replace(task, overwrite=True) for task in process.tasks)
+            self._stillborn += 1
+            if self._stillborn >= STARTS * self.workers:
+                raise FatalError(f"worker processes end before they are ready: one {_reason(code)}", _code(code))
+        for task in process.tasks:
+            if task.key in self._tried:
+                yield task, failed(task, _code(code), f"the process that worked on it {_reason(code)}")
+            else:
+                self._tried.add(task.key)
+                self._suspects.append(replace(task, overwrite=True))
         self._start(process.number)
 
     def _start(self, number: int) -> None:
@@ -149,9 +166,7 @@ class LocalEngine:
     def _end(self) -> None:
         """Let the processes go."""
         for process in self._processes.values():
-            assert process.popen.stdin is not None
-            with contextlib.suppress(OSError):
-                process.popen.stdin.close()
+            process.close()
         for process in self._processes.values():
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.popen.wait(_GRACE)
@@ -162,9 +177,7 @@ class LocalEngine:
             if process.popen.poll() is None:
                 process.popen.kill()
             process.popen.wait()
-            assert process.popen.stdin is not None
-            with contextlib.suppress(OSError):
-                process.popen.stdin.close()
+            process.close()
         self._processes.clear()
 
 

@@ -16,25 +16,26 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from twcodec import __version__
-from twcodec.batch import storage
+from twcodec.batch import storage, tar
 from twcodec.batch.tasks import Job, Record, Task
-from twcodec.errors import CorruptError, OutputError, UnsupportedError
+from twcodec.errors import CorruptError, OutputError, TwcError, UnsupportedError
 
 VERSION = 1
 _BLOCK = 1 << 20
+_HEAD = b'{"twc_manifest": '
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
     """What is remembered of an output. source, output: size and time of change, as `storage.stamp`.
 
-    failures: of pictures inside a tar file.
+    failures: of pictures inside a tar file. members: what was packed into one, as `tar.stamp_of` has it. ours: an
+    earlier run made the output, whatever has become of it since.
     """
 
     status: str
@@ -44,17 +45,26 @@ class Entry:
     output: tuple[int, int] = (0, 0)
     sha256: str = ""
     failures: int = 0
+    members: str = ""
+    seed: int = 0
+    ours: bool = True
 
-    def still_holds(self, settings: str, task: Task) -> bool:
+    @property
+    def replaceable(self) -> bool:
+        """Whether what lies where the output goes, if anything, is an earlier run's."""
+        return self.ours or self.status == "started"
+
+    def still_holds(self, settings: str, task: Task, seed: int | None = None) -> bool:
         """Whether the output is there as it was written, from the source as it is, with these settings.
 
-        Files of the same size and time of change are taken to be the same; where only the time differs, their contents
-        are compared. What was packed from several files is the same if none of them has changed.
+        seed: that it was to have; None: any. Files of the same size and time of change are taken to be the same; where
+        only the time differs, their contents are compared. What was packed from several files is the same if none of
+        them has changed in size or time.
         """
-        if self.status != "done" or self.settings != settings or self.failures:
+        if self.status != "done" or self.settings != settings or self.failures or seed not in (None, self.seed):
             return False
         if task.members:
-            same = storage.stamp_of_all(member.source for member in task.members) == self.source
+            same = tar.stamp_of(task.members) == self.members
         else:
             same = _same(task.source, self.source, self.source_sha256)
         return same and _same(task.target, self.output, self.sha256)
@@ -64,33 +74,37 @@ def _same(name: str, then: tuple[int, int], sha256: str) -> bool:
     now = storage.stamp(name)
     if now is None or now[0] != then[0]:
         return False
-    return now[1] == then[1] or storage.sha256(storage.read(name, now[0])) == sha256
+    try:
+        return now[1] == then[1] or storage.sha256_of(name) == sha256
+    except TwcError:  # whoever does it again will find that, too
+        return False
 
 
 class Manifest:
     """An open manifest, which one process at a time may have."""
 
     def __init__(self, path: Path, resume: bool) -> None:
-        """path: it need not be there. resume: False forgets what it says. Errors: CorruptError: it is no manifest;
+        """path: it need not be there. resume: False forgets what it says. Errors: as `read`; OutputError: it cannot be
 
-        OutputError: it cannot be written, or another run has it.
+        written, or another run has it.
         """
         self.path = path
+        storage.make_folder(str(path))
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
             self._file = path.open("a+b", buffering=0)
         except OSError as error:
             raise OutputError(f"{path}: the manifest cannot be written: {error.strerror}") from None
         try:
             self._lock()
-            self._whole = self._cut_torn_line()
-            self.entries = dict(self._read()) if resume else {}
+            _check(self._file, path)
+            self._cut_torn_line()
+            self.entries = read(path) if resume else {}
         except BaseException:
             self._file.close()
             raise
 
     def begin(self, job: Job, settings: str, **about: Any) -> None:
-        """A line about the run itself."""
+        """A line about the run itself. about: resume=False: lines before it may be damaged."""
         date = time.strftime("%Y-%m-%dT%H:%M:%S%z")
         head = {"twc_manifest": VERSION, "status": "run", "twc": __version__, "date": date, "settings": settings}
         self._add({**head, **about, "job": job.to_json()})
@@ -135,10 +149,9 @@ class Manifest:
         except OSError:  # a file system without locks
             return
 
-    def _cut_torn_line(self) -> int:
-        """Cut off what follows the last end of a line; returns the size."""
-        size = self._file.seek(0, os.SEEK_END)
-        end = size
+    def _cut_torn_line(self) -> None:
+        """Cut off what follows the last end of a line."""
+        size = end = self._file.seek(0, os.SEEK_END)
         while end:
             start = max(0, end - _BLOCK)
             self._file.seek(start)
@@ -147,40 +160,59 @@ class Manifest:
                 end = start + found + 1
                 break
             end = start
-        if end < size and self._is_manifest(min(size, _BLOCK)):
+        if end < size:
             self._file.truncate(end)
-        elif end < size:
-            raise CorruptError(f"{self.path} is no manifest of twc batch; name another with --manifest")
-        return end
-
-    def _is_manifest(self, size: int) -> bool:
-        """Whether the file begins as one does, as far as it goes."""
-        self._file.seek(0)
-        start, head = self._file.read(size), b'{"twc_manifest": '
-        return start[: len(head)] == head[: len(start)]
-
-    def _read(self) -> Iterator[tuple[str, Entry]]:
-        if self._whole and not self._is_manifest(64):
-            raise CorruptError(f"{self.path} is no manifest of twc batch; name another with --manifest")
-        with self.path.open("rb") as lines:
-            for number, line in enumerate(lines, 1):
-                try:
-                    found = json.loads(line)
-                    if found["status"] != "run":
-                        yield found["output"], _entry(found)
-                    elif found["twc_manifest"] > VERSION:
-                        raise UnsupportedError(
-                            f"{self.path} is of a later version of twc; name another with --manifest"
-                        )
-                except (ValueError, KeyError, TypeError):
-                    raise CorruptError(
-                        f"{self.path}, line {number}: damaged; mend it, or forget it with --no-resume"
-                    ) from None
 
 
-def _entry(found: Record) -> Entry:
+def read(path: Path) -> dict[str, Entry]:
+    """What a manifest says of each output. The file is left as it is, and its last line, if unfinished, is not read.
+
+    Errors: CorruptError: it is no manifest; UnsupportedError: that of a later version.
+    """
+    entries: dict[str, Entry] = {}
+    damaged = 0
+    with path.open("rb") as lines:
+        _check(lines, path)
+        lines.seek(0)
+        for number, line in enumerate(lines, 1):
+            if not line.endswith(b"\n"):
+                break
+            try:
+                found = json.loads(line)
+                if found["status"] != "run":
+                    entries[found["output"]] = _entry(found, entries.get(found["output"]))
+                elif found["twc_manifest"] > VERSION:
+                    raise UnsupportedError(f"{path} is of a later version of twc; name another with --manifest")
+                elif not found.get("resume", True):
+                    damaged = 0
+            except (ValueError, KeyError, TypeError, AttributeError):
+                damaged = damaged or number
+    if damaged:
+        raise CorruptError(f"{path}, line {damaged}: damaged; mend it, or forget it with --no-resume")
+    return entries
+
+
+def _check(file: IO[bytes], path: Path) -> None:
+    """CorruptError: the file does not begin as a manifest does, as far as it goes."""
+    file.seek(0)
+    start = file.read(len(_HEAD))
+    if start != _HEAD[: len(start)]:
+        raise CorruptError(f"{path} is no manifest of twc batch; name another with --manifest")
+
+
+def _entry(found: Record, before: Entry | None) -> Entry:
+    if found["status"] == "started":
+        return Entry("started", ours=before is not None and before.replaceable)
     if found["status"] != "done":
-        return Entry(str(found["status"]))
-    source, output = (found["source_bytes"], found["source_mtime_ns"]), (found["bytes"], found["mtime_ns"])
-    shas, failures = (str(found["source_sha256"]), str(found["sha256"])), len(found.get("failed", ()))
-    return Entry("done", str(found["settings"]), source, shas[0], output, shas[1], failures)
+        return Entry(str(found["status"]), ours=before is not None and before.ours)
+    return Entry(
+        "done",
+        settings=str(found["settings"]),
+        source=(found["source_bytes"], found["source_mtime_ns"]),
+        source_sha256=str(found["source_sha256"]),
+        output=(found["bytes"], found["mtime_ns"]),
+        sha256=str(found["sha256"]),
+        failures=len(found.get("failed", ())),
+        members=str(found.get("members", "")),
+        seed=int(found["seed"]),
+    )

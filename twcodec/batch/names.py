@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from urllib.parse import urlsplit
 
 from twcodec.batch import storage
 from twcodec.errors import UnreadableError, UsageError
@@ -36,15 +37,13 @@ class Selection:
     """Which files of those that are found.
 
     recursive: also those in folders of folders. include, exclude: patterns of names as shells have them, matched with
-    the relative path and with the last part; include stands in for `extensions`, which hold in folders only. shard: i
-    of n, counted from 1: every n-th, so that n machines do all.
+    the relative path and with the last part; include stands in for `extensions`, which hold in folders only.
     """
 
     extensions: frozenset[str]
     recursive: bool = False
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
-    shard: tuple[int, int] = (1, 1)
 
     def takes(self, name: str, named: bool) -> bool:
         """Whether a file is wanted. named: by the user, not found in a folder."""
@@ -71,11 +70,10 @@ def find(
     expanded = (_expanded(source, selection.recursive, avoid) for source in sources)
     for one, named in itertools.chain(((one, True) for one in listed), itertools.chain.from_iterable(expanded)):
         if selection.takes(one.name, named):
-            found.setdefault(one.source, one)
+            found.setdefault(_absolute(one.source), one)
         elif not named and not selection.include and not any(_matches(one.name, e) for e in selection.exclude):
             left_out(one.source)
-    index, count = selection.shard
-    return list(found.values())[index - 1 :: count]
+    return list(found.values())
 
 
 def listed(file: str) -> list[Found]:
@@ -92,12 +90,19 @@ def listed(file: str) -> list[Found]:
     return [Found(path, _relative(path)) for path in map(os.fsdecode, lines) if path]
 
 
+def _absolute(source: str) -> str:
+    """The same for ./a.png as for a.png."""
+    return source if storage.is_url(source) else os.path.abspath(source)  # noqa: PTH100 - links are names of their own
+
+
 def _relative(path: str) -> str:
     if storage.is_url(path):
         return PurePosixPath(path.partition("://")[2]).name
     normal = os.path.normpath(path)
     parts = [part for part in Path(normal).parts if part != Path(normal).anchor]
-    return "/".join(parts[-1:] if ".." in parts else parts)
+    if ".." in parts or not parts:
+        parts = parts[-1:] if parts and parts[-1] != ".." else [Path(path).resolve().name or "root"]
+    return "/".join(parts)
 
 
 def _matches(name: str, pattern: str) -> bool:
@@ -136,7 +141,8 @@ def _fixed_part(pattern: str) -> str:
 
 
 def _inside(path: str, folder: str) -> str:
-    return Path(os.path.relpath(path, folder or ".")).as_posix()
+    relative = Path(os.path.relpath(path, folder or "."))
+    return relative.name if ".." in relative.parts else relative.as_posix()
 
 
 def _folder(folder: str, recursive: bool, avoid: str) -> Iterator[Found]:
@@ -157,20 +163,25 @@ def _folder(folder: str, recursive: bool, avoid: str) -> Iterator[Found]:
 
 
 def _remote(url: str, recursive: bool) -> Iterator[tuple[Found, bool]]:
-    """What a URL stands for: a file, a folder of files, or a pattern."""
+    """What a URL stands for: a file, a folder of files, or a pattern; of the web, always a file."""
     system, path = storage.opened(url)
+    if url.startswith(("http://", "https://")):
+        yield Found(url, PurePosixPath(urlsplit(url).path).name or "index"), True
+        return
     try:
-        if glob.has_magic(path) and not url.startswith(("http://", "https://")):
+        if glob.has_magic(path):
             start, folder = _fixed_part(path), False
-            matches = sorted(system.glob(path))
+            found = system.glob(path, detail=True)
+            matches = sorted(match for match, about in found.items() if about["type"] != "directory")
         elif system.isdir(path):
             start, folder = path, True
             matches = sorted(system.find(path, maxdepth=None if recursive else 1))
         else:
             start, folder, matches = path.rsplit("/", 1)[0], False, [path]
     except Exception as error:
-        raise UnreadableError(f"{url}: cannot be listed: {type(error).__name__}: {error}") from None
+        raise UnreadableError(f"{url}: cannot be listed: {storage.reason(error)}") from None
     for match in matches:
         name = match.removeprefix(start).strip("/") or PurePosixPath(match).name
-        if not PurePosixPath(name).name.startswith("."):
+        stands_for_folder = folder and match.endswith("/")  # an empty object, which consoles of S3 make
+        if not PurePosixPath(name).name.startswith(".") and not stands_for_folder:
             yield Found(url if match == path else str(system.unstrip_protocol(match)), name), not folder

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import os
 import secrets
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -23,7 +24,7 @@ class Naming:
     """Where outputs go and what they are called.
 
     folder: path or URL. suffix: in place of a source's own, or behind it where `keep` is set. pack: so many pictures
-    into one tar file; 0 for files of their own. shard: that of `names.Selection`, in the names of tar files.
+    into one tar file; 0 for files of their own. shard: i of n, counted from 1: every n-th, so that n machines do all.
     """
 
     folder: str
@@ -40,23 +41,36 @@ class Naming:
 
 
 def tasks(found: Iterable[Found], naming: Naming) -> Iterator[Task | tuple[Task, str]]:
-    """What there is to do, in order; with a reason where it cannot be done: two sources of one output."""
-    taken: dict[str, str] = {}
+    """What there is to do in this shard, in order; with a reason where it cannot be done, and then without a key."""
+    index, count = naming.shard
     if naming.pack:
-        yield from _packed(found, naming)
-        return
+        yield from _packed(itertools.islice(found, index - 1, None, count), naming)
+    else:
+        yield from itertools.islice(_single(found, naming), index - 1, None, count)
+
+
+def _single(found: Iterable[Found], naming: Naming) -> Iterator[Task | tuple[Task, str]]:
+    """One output for each, and no two the same in all shards together."""
+    taken: dict[str, str] = {}
     for one in found:
         key = naming.output(one.name)
         task = Task(key, one.source, storage.joined(naming.folder, key))
         if key in taken:
-            yield task, f"{key} is what {taken[key]} becomes; --keep-extension tells them apart"
+            yield replace(task, key=""), f"{key} is what {taken[key]} becomes; --keep-extension tells them apart"
+        elif _is_source(task):
+            yield replace(task, key=""), "the output is the input itself; give another folder"
         else:
             taken[key] = one.source
             yield task
 
 
+def _is_source(task: Task) -> bool:
+    same_name = PurePosixPath(task.source).name == PurePosixPath(task.key).name  # else nobody need ask the disk
+    return same_name and os.path.realpath(task.source) == os.path.realpath(task.target)
+
+
 def _packed(found: Iterable[Found], naming: Naming) -> Iterator[Task]:
-    """So many pictures to a tar file. Their names keep what they end in, so no two are one."""
+    """So many pictures to a tar file."""
     everything, (index, count) = iter(found), naming.shard
     for number in itertools.count():
         part = list(itertools.islice(everything, naming.pack))
@@ -113,7 +127,8 @@ class Run:
     """One run. seed: of all draws; None takes each from the system. max_failures: after which the run is given up.
 
     alone: an engine with all the memory for itself, for what was too large when others had their share; None: there is
-    nothing to be gained. stop: set it from outside, and nothing more is begun.
+    nothing to be gained. force: replace outputs that no earlier run made. stop: set it from outside, and nothing more
+    is begun.
     """
 
     engine: Callable[[], Engine]
@@ -122,6 +137,7 @@ class Run:
     settings: str
     seed: int | None = None
     max_failures: int | None = None
+    force: bool = False
     stop: bool = False
     counts: Counts = field(default_factory=Counts)
     _begun: dict[str, Task] = field(default_factory=dict)
@@ -164,6 +180,8 @@ class Run:
         if record.get("lost"):
             self.counts.lost = self.counts.lost or str(record["error"])
             self.stop = True
+        if record["status"] == "failed" and task.key:
+            storage.tidy(task.target)  # of a killed run, if this one never came to writing
         self.counts.add(task, record)
         try:
             self.manifest.finished(task.key, self.settings, {k: v for k, v in record.items() if k != "lost"})
@@ -184,12 +202,17 @@ class Run:
                 self._finished(task, failed(task, ExitCode.OUTPUT, reason), each)
                 continue
             entry = self.manifest.entries.get(one.key)
-            if entry and entry.still_holds(self.settings, one):
+            seed = self._seed_of(one.key)
+            if entry and entry.still_holds(self.settings, one, None if self.seed is None else seed):
                 self.counts.skipped += 1
                 each(one, {"status": "skipped"})
                 continue
-            ours = entry is not None and entry.status in ("done", "started")
-            yield replace(one, seed=self._seed_of(one.key), overwrite=ours)
+            task = replace(one, seed=seed, overwrite=entry is not None and entry.replaceable)
+            if not task.overwrite and not self.force and storage.is_taken(task.target):
+                # before the manifest says that it was begun, or the next run would take the file for its own
+                self._finished(task, failed(task, ExitCode.OUTPUT, storage.TAKEN), each)
+                continue
+            yield task
 
     def _started(self, waiting: Iterator[Task]) -> Iterator[Task]:
         for task in waiting:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import errno
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.request import url2pathname
@@ -16,6 +18,10 @@ from twcodec.imaging.files import write_output
 
 LOST = frozenset([errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE])
 """Errors of the place, not of one file. Nothing else would fare better there."""
+
+TAKEN = "the output exists already; overwrite it with -f"
+
+_BLOCK = 1 << 20
 
 
 def is_url(name: str) -> bool:
@@ -37,10 +43,19 @@ def opened(url: str) -> tuple[Any, str]:
     try:
         system, path = fsspec.core.url_to_fs(url)
     except ImportError as error:
-        raise MissingError(f"{url}: {error}") from None
+        raise MissingError(f"{url}: {_library(url) or error}") from None
     except ValueError as error:
         raise UnreadableError(f"{url}: {error}") from None
     return system, path
+
+
+def _library(url: str) -> str:
+    """What is to be installed, where it is a library of its own."""
+    from fsspec.registry import known_implementations
+
+    kind = url.partition("://")[0]
+    library = str(known_implementations[kind]["class"]).partition(".")[0]
+    return "" if library == "fsspec" else f"{kind}:// needs {library}; pip install {library}"
 
 
 def joined(folder: str, name: str) -> str:
@@ -65,12 +80,10 @@ def read(name: str, limit: int) -> bytes:
         if (size := path_here.stat().st_size) > limit:
             raise LimitError(f"the input has {size} bytes; {limit} are allowed")
         return path_here.read_bytes()
-    except OSError as error:
-        raise UnreadableError(f"cannot be read: {error.strerror or error}") from None
     except (UnreadableError, LimitError, MissingError):
         raise
     except Exception as error:  # clients of object stores have errors of their own
-        raise UnreadableError(f"cannot be read: {type(error).__name__}: {error}") from None
+        raise UnreadableError(f"cannot be read: {reason(error)}") from None
 
 
 def write(name: str, data: bytes, overwrite: bool, fsync: bool = False) -> None:
@@ -124,11 +137,43 @@ def _placing(url: str, overwrite: bool) -> Iterator[tuple[Any, str]]:
     except OutputError:
         raise
     except Exception as error:
-        raise OutputError(f"the output cannot be written: {type(error).__name__}: {error}") from error
+        gone = OSError(errno.EIO, reason(error)) if _is_gone(error) else error
+        raise OutputError(f"the output cannot be written: {reason(error)}") from gone
+
+
+def _is_gone(error: Exception) -> bool:
+    """Whether a bucket, a server or the right to write is missing, so that no other object would fare better.
+
+    A server that was busy several times, as its library asks, is a failure of one object.
+    """
+    names = {kind.__name__ for kind in type(error).__mro__}
+    return bool(_GONE & names) and not (isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG)
+
+
+_GONE = frozenset(
+    "FileNotFoundError PermissionError ConnectionError TimeoutError NotImplementedError EndpointConnectionError "
+    "ConnectTimeoutError ClientConnectionError NoCredentialsError PartialCredentialsError".split()
+)
+"""Of Python, botocore and aiohttp, by name: they need not be there. NotImplementedError: some are for reading."""
+
+
+def reason(error: Exception) -> str:
+    """What an error of a disk or of a client library says, in one line."""
+    text = " ".join(str(getattr(error, "strerror", None) or error).split())
+    if isinstance(error, FileNotFoundError) and "exist" not in text:  # some give the path alone
+        return "there is no such file"
+    if isinstance(error, NotImplementedError):
+        return "that is not possible there"
+    return text if isinstance(error, OSError) and text else f"{type(error).__name__}: {text}"
 
 
 def _protocols(system: Any) -> tuple[str, ...]:
     return (system.protocol,) if isinstance(system.protocol, str) else tuple(system.protocol)
+
+
+def is_taken(name: str) -> bool:
+    """Whether something has this name on a disk; of a URL that is known when it is written."""
+    return not is_url(name) and os.path.lexists(name)
 
 
 def token_of(name: str) -> str:
@@ -139,19 +184,21 @@ def token_of(name: str) -> str:
 def tidy(name: str) -> None:
     """Remove the temporary file that a killed run may have left beside an output."""
     if not is_url(name):
-        Path(name).with_name(f".twc-{token_of(name)}.tmp").unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            Path(name).with_name(f".twc-{token_of(name)}.tmp").unlink()
 
 
 def stamp(name: str) -> list[int] | None:
-    """Size and time of change of a file, in bytes and ns; None: there is none. A URL has a size only."""
+    """Size and time of change of a file, in bytes and ns; None: there is none. A URL's is in whole seconds or 0."""
     if is_url(name):
         system, path = opened(name)
         try:
-            return [int(system.size(path) or 0), 0]
+            about = system.info(path)
         except FileNotFoundError:
             return None
         except Exception as error:
-            raise UnreadableError(f"{name}: cannot be reached: {type(error).__name__}: {error}") from None
+            raise UnreadableError(f"{name}: cannot be reached: {reason(error)}") from None
+        return [int(about.get("size") or 0), _changed(about)]
     try:
         found = Path(name).stat()
     except OSError:
@@ -159,12 +206,31 @@ def stamp(name: str) -> list[int] | None:
     return [found.st_size, found.st_mtime_ns]
 
 
-def stamp_of_all(names: Iterable[str]) -> tuple[int, int]:
-    """Of several files: all sizes together, and the latest change."""
-    found = [stamp(name) or [-1, -1] for name in names]
-    return sum(size for size, _ in found), max(changed for _, changed in found)
+def _changed(about: dict[str, Any]) -> int:
+    """When, in ns. A listing of S3 may know more of a second than an answer about one object."""
+    for name in ("LastModified", "last_modified", "updated", "mtime", "created"):
+        when = about.get(name)
+        if isinstance(when, datetime.datetime):
+            return int(when.timestamp()) * 10**9
+        if isinstance(when, int | float):
+            return int(when) * 10**9
+    return 0
 
 
 def sha256(data: bytes) -> str:
     """As `sha256sum` prints it."""
     return hashlib.sha256(data).hexdigest()
+
+
+def sha256_of(name: str) -> str:
+    """The same of a file, which is not held in memory where it is a local one. UnreadableError."""
+    if is_url(name):
+        return sha256(read(name, sys.maxsize))
+    digest = hashlib.sha256()
+    try:
+        with Path(name).open("rb") as file:
+            while block := file.read(_BLOCK):
+                digest.update(block)
+    except OSError as error:
+        raise UnreadableError(f"cannot be read: {error.strerror or error}") from None
+    return digest.hexdigest()

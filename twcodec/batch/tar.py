@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import json
 import tarfile
 import tempfile
 from collections.abc import Callable, Iterator
@@ -17,7 +18,7 @@ from typing import IO, TYPE_CHECKING, Any, BinaryIO
 
 from twcodec.batch import storage
 from twcodec.batch.names import PICTURES, TARS
-from twcodec.batch.tasks import SEED_BITS, Job, Record, Task
+from twcodec.batch.tasks import SEED_BITS, Job, Member, Record, Task
 from twcodec.errors import ExitCode, LimitError, TwcError, UnreadableError
 from twcodec.imaging.files import write_output
 
@@ -46,6 +47,8 @@ def do(task: Task, make: Make, limit: int, job: Job) -> Record:
     reading = _Hashed()
     pictures: list[Record] = []
     bad: list[Record] = []
+    taken: set[str] = set()
+    members = {"members": stamp_of(task.members)} if task.members else {}
     before = [0, 0] if task.members else storage.stamp(task.source) or [0, 0]
     with _output(task.target, task.overwrite or job.force, job.fsync) as out:
         with tarfile.open(fileobj=out, mode="w|", format=tarfile.PAX_FORMAT) as tar:
@@ -57,7 +60,7 @@ def do(task: Task, make: Make, limit: int, job: Job) -> Record:
                 if PurePosixPath(info.name).suffix.lower() not in own and not task.members:
                     _add(tar, info, data)
                     continue
-                name, seed = str(PurePosixPath(info.name).with_suffix(suffix)), seed_of(task.seed, info.name)
+                name, seed = _name(info.name, suffix, taken), seed_of(task.seed, info.name)
                 try:
                     made = make(data, seed)
                 except TwcError as error:
@@ -68,15 +71,15 @@ def do(task: Task, make: Make, limit: int, job: Job) -> Record:
                     continue
                 info.name = name
                 _add(tar, info, made.data)
+                taken.add(name)
                 pictures.append({"name": name, "bytes": len(made.data), "branch": made.branch, "seed": seed})
         size, sha256 = out.size, out.sha256()
-    members = storage.stamp_of_all(m.source for m in task.members) if task.members else None
     return {
         "status": "done",
         "source": task.source,
-        "source_bytes": members[0] if members else reading.size,
+        "source_bytes": reading.size,
         "source_sha256": reading.sha256(),
-        "source_mtime_ns": members[1] if members else before[1],
+        "source_mtime_ns": before[1],
         "sha256": sha256,
         "bytes": size,
         "mtime_ns": (storage.stamp(task.target) or [0, 0])[1],
@@ -84,7 +87,23 @@ def do(task: Task, make: Make, limit: int, job: Job) -> Record:
         "seed": task.seed,
         "pictures": pictures,
         "failed": bad,
+        **members,
     }
+
+
+def stamp_of(members: tuple[Member, ...]) -> str:
+    """Of the files that are packed: 16 hexadecimal digits of their names, sizes and times of change."""
+    digest = hashlib.sha256()
+    for member in members:
+        about = [member.source, member.name, storage.stamp(member.source)]
+        digest.update(json.dumps(about).encode())
+    return digest.hexdigest()[:16]
+
+
+def _name(name: str, suffix: str, taken: set[str]) -> str:
+    """Of an output in a tar file: a.twc, and a.jpg.twc where a.twc has come of a.png."""
+    short = str(PurePosixPath(name).with_suffix(suffix))
+    return name + suffix if short in taken else short
 
 
 def extension(form: str) -> str:
@@ -103,11 +122,13 @@ def _add(tar: tarfile.TarFile, info: tarfile.TarInfo, data: bytes) -> None:
 def _entries(
     source: str, own: frozenset[str], limit: int, reading: _Hashed
 ) -> Iterator[tuple[tarfile.TarInfo, bytes | TwcError]]:
-    """The files in a tar file, in order. Whatever is no plain file is left out."""
+    """The files in a tar file, in order. What is neither file nor link, a folder or a device, is left out."""
     try:
         with _input(source) as file, tarfile.open(fileobj=reading.of(file), mode="r|") as tar:
             for info in tar:
                 if not info.isfile():
+                    if info.islnk() or info.issym():
+                        yield info, UnreadableError(f"it is a link to {info.linkname}; only plain files are taken")
                     continue
                 if info.size > limit:
                     yield info, LimitError(f"it has {info.size} bytes; {limit} are allowed")
@@ -119,6 +140,8 @@ def _entries(
                 yield info, data
             while reading.read(_BLOCK):
                 pass
+            if reading.tail.strip(b"\0"):
+                raise UnreadableError("the tar file is truncated")
     except tarfile.TarError as error:
         raise UnreadableError(f"not a sound tar file: {error}") from None
     except OSError as error:
@@ -152,10 +175,11 @@ def _input(source: str) -> Iterator[IO[bytes]]:
 
 
 class _Hashed:
-    """What is read through it, or told to it, is counted and hashed."""
+    """What is read through it, or told to it, is counted and hashed. tail: the last block, zeros in a tar file."""
 
     def __init__(self) -> None:
         self.size, self._sha, self._file = 0, hashlib.sha256(), None
+        self.tail = b""
 
     def of(self, file: Any) -> Any:
         """Read from this file."""
@@ -173,6 +197,7 @@ class _Hashed:
         """This was read."""
         self.size += len(data)
         self._sha.update(data)
+        self.tail = (self.tail + data[-tarfile.BLOCKSIZE :])[-tarfile.BLOCKSIZE :]
 
     def sha256(self) -> str:
         """As `sha256sum` prints it."""

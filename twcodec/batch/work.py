@@ -37,8 +37,10 @@ class Worker:
         self._limit = min(most, job.max_memory) if job.max_memory else most
 
     def ready(self) -> None:
-        """Have the model at hand. TwcError: there is none, or no device: nothing can be done."""
-        _ = self._codec
+        """Have the model at hand. TwcError: there is none, or no device, or no such quality: nothing can be done."""
+        model = self._codec.model
+        if self._job.kind == "encode":
+            model.check_quality(self._job.settings.quality)
 
     @property
     def device_type(self) -> str:

@@ -7,12 +7,13 @@ import re
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import click
 
-from twcodec.batch import names, storage
-from twcodec.batch.manifest import Manifest
+from twcodec.batch import manifest as memory
+from twcodec.batch import names, storage, tar
 from twcodec.batch.run import Counts, Naming, Run, manifest_path, tasks
 from twcodec.batch.tasks import Engine, Job
 from twcodec.cli import options as common
@@ -119,6 +120,8 @@ def run(given: Given, job: Job, extensions: frozenset[str], suffix: str, seed: i
     folder, shard = storage.local_if_file(given.folder), _shard(given.shard)
     if not folder:
         raise UsageError("an empty folder name was given for --output-dir")
+    if storage.is_url(folder):
+        storage.opened(folder)  # or MissingError
     job = replace(
         job,
         device=given.device,
@@ -129,10 +132,10 @@ def run(given: Given, job: Job, extensions: frozenset[str], suffix: str, seed: i
         fsync=given.fsync,
         remote=storage.is_url(folder),
     )
-    selection = names.Selection(extensions, given.recursive, given.include, given.exclude, shard)
+    selection = names.Selection(extensions, given.recursive, given.include, given.exclude)
     left_out: list[str] = []
     found = _found(given, selection, left_out, folder)
-    if not found and shard == (1, 1):
+    if not found:
         raise UsageError(_nothing(given, left_out))
     planned = list(tasks(found, Naming(folder, suffix, given.keep_extension, pack, shard)))
     settings = job.fingerprint(_digest(job))
@@ -140,13 +143,13 @@ def run(given: Given, job: Job, extensions: frozenset[str], suffix: str, seed: i
     view.left_out(left_out)
     path = manifest_path(folder, given.manifest, shard)
     if given.dry_run:
-        return _dry_run(planned, path, settings, given)
+        return _dry_run(planned, path, settings, given, seed)
     engines = _engines(given, job)
-    manifest = Manifest(path, given.resume)
+    manifest = memory.Manifest(path, given.resume)
     try:
-        manifest.begin(job, settings, seed=seed, shard=list(shard), folder=folder)
+        manifest.begin(job, settings, seed=seed, shard=list(shard), folder=folder, resume=given.resume)
         limit = 1 if given.fail_fast else given.max_errors
-        whole = Run(*engines, manifest, settings, seed, limit)
+        whole = Run(*engines, manifest, settings, seed, limit, given.force)
         with _stopping(whole, view) as signals, view.running(len(planned)):
             counts = whole.go(planned, view.item)
     finally:
@@ -190,20 +193,20 @@ def _digest(job: Job) -> bytes:
     return digest_of(catalogue.read(job.model, job.settings.quality)[1])
 
 
-def _dry_run(planned: list[Any], path: Any, settings: str, given: Given) -> int:
+def _dry_run(planned: list[Any], path: Path, settings: str, given: Given, seed: int | None) -> int:
     """Say what would be done."""
-    entries = {}
-    if path.exists() and given.resume:
-        manifest = Manifest(path, True)
-        entries = manifest.entries
-        manifest.close()
+    entries = memory.read(path) if path.exists() and given.resume else {}
     waiting = 0
     for one in planned:
         task, reason = one if isinstance(one, tuple) else (one, "")
         entry = entries.get(task.key)
         if reason:
             tell(f"{shown(task.source)}: would fail: {reason}")
-        elif not (entry and entry.still_holds(settings, task)):
+        elif entry and entry.still_holds(settings, task, None if seed is None else tar.seed_of(seed, task.key)):
+            continue
+        elif not given.force and not (entry and entry.replaceable) and storage.is_taken(task.target):
+            tell(f"{shown(task.source)}: would fail: {storage.TAKEN}")
+        else:
             waiting += 1
             tell(f"{shown(task.source)} -> {shown(task.target)}")
     if not given.quiet:
@@ -216,7 +219,8 @@ def _engines(given: Given, job: Job) -> tuple[Callable[[], Engine], Callable[[],
     if given.engine == "ray":
         from twcodec.batch.on_ray import RayEngine
 
-        return (lambda: RayEngine(job, given.address, given.jobs)), None
+        alone_there = None if given.jobs == 1 else (lambda: RayEngine(job, given.address, 1))
+        return (lambda: RayEngine(job, given.address, given.jobs)), alone_there
     if given.address is not None:
         raise UsageError("--address is that of a Ray cluster: give --engine ray, too")
     from twcodec.batch.local import LocalEngine
@@ -266,7 +270,9 @@ def _stopping(whole: Run, view: View) -> Iterator[list[int]]:
 
     def stop(number: int, _frame: Any) -> None:
         seen.append(number)
-        if len(seen) > 1:
+        if len(seen) > 2:
+            return  # it is stopping, and would leave things behind
+        if len(seen) == 2:
             raise KeyboardInterrupt
         whole.stop = True
         view.note("finishing what was begun; Ctrl-C again stops at once")
