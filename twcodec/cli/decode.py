@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import json
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from twcodec.cli import options
+from twcodec.cli import deadline, options, sandbox
 from twcodec.cli.progress import working
 from twcodec.cli.say import say, shown, tell
 from twcodec.container import Container
@@ -28,6 +30,13 @@ if TYPE_CHECKING:
 @click.option("--format", "form", default=None, help="PNG, JPEG, TIFF, ...  [default: by OUT's extension, else PNG]")
 @options.precision("fp32; in bf16 pixels are a little off")
 @options.apply(options.model, options.device, options.threads, options.max_memory, options.max_pixels)
+@deadline.option
+@click.option(
+    "--sandbox",
+    "sandboxed",
+    is_flag=True,
+    help="Decode in a process of its own that may do little: for strangers' files.",
+)
 @options.apply(options.force, options.as_json, options.quiet)
 def command(
     source: str,
@@ -39,6 +48,8 @@ def command(
     threads: int | None,
     max_memory: int | None,
     max_pixels: int,
+    timeout: float | None,
+    sandboxed: bool,
     force: bool,
     as_json: bool,
     quiet: bool,
@@ -50,38 +61,76 @@ def command(
     twc decode photo.twc photo.jpg
     twc decode --format tiff - - < photo.twc > photo.tif
     """
-    limits = Limits(pixels=max_pixels)
     with options.about(source, target):
         check_output(target, force, source)
         written_as = _format(form, target)
         data = read_input(source, DEFAULT_LIMITS.file_bytes)
-        container = Container.from_bytes(data, limits)
-        if container.header.kind != AVIF:
-            options.make_ready()  # everything that can fail without torch has been tried
-    from twcodec.codec import guard
-    from twcodec.imaging.present import to_image
-    from twcodec.imaging.write import write_image
-
+    how = _How(written_as, precision, model, device, threads, max_memory, max_pixels)
     with options.about(source, target):
-        header = container.header
-        if header.kind == AVIF:
-            decode = partial(guard.decode, container, max_memory)
+        if sandboxed:
+            found, result = how.in_a_sandbox(data, timeout)
         else:
-            from twcodec.codec.codec import open_codec  # imports torch
-
-            codec = open_codec(model, device, precision, threads, digest=header.digest, max_memory=max_memory)
-            decode = partial(codec.decode_picture, data, limits)
-        with working(f"decoding {shown(source)}", header.width * header.height, quiet):
-            picture = decode()
+            with deadline.deadline(timeout):
+                found, result = how.here(data, source, quiet)
         with write_output(target, force) as file:
-            warnings = write_image(to_image(picture), file, written_as, picture.metadata)
-    options.warn(shown(target, "standard output"), warnings, quiet)
+            file.write(found)
+    options.warn(shown(target, "standard output"), tuple(result["warnings"]), quiet)
     if as_json:
-        result = {"width": picture.width, "height": picture.height, "mode": picture.mode, "format": written_as}
-        tell(json.dumps({**result, "warnings": list(warnings)}), target == PIPE)
+        tell(json.dumps(result), target == PIPE)
     elif not quiet:
         name = shown(target, "standard output")
-        say(f"{shown(source)} -> {name}: {picture.width}x{picture.height} {picture.mode}, {written_as}")
+        say(f"{shown(source)} -> {name}: {result['width']}x{result['height']} {result['mode']}, {written_as}")
+
+
+@dataclass(frozen=True)
+class _How:
+    """The options of decoding. Its methods return a picture file, and what there is to say of it."""
+
+    form: str
+    precision: Precision
+    model: str
+    device: str
+    threads: int | None
+    max_memory: int | None
+    max_pixels: int
+
+    def here(self, data: bytes, source: str, quiet: bool) -> tuple[bytes, dict[str, Any]]:
+        """Decode in this process."""
+        limits = Limits(pixels=self.max_pixels)
+        container = Container.from_bytes(data, limits)
+        header = container.header
+        if header.kind == AVIF:
+            from twcodec.codec import guard
+
+            decode = partial(guard.decode, container, self.max_memory)
+        else:
+            options.make_ready()  # everything that can fail without torch has been tried
+            from twcodec.codec.codec import open_codec
+
+            where = self.device, self.precision, self.threads
+            codec = open_codec(self.model, *where, digest=header.digest, max_memory=self.max_memory)
+            decode = partial(codec.decode_picture, data, limits)
+        from twcodec.imaging.present import to_image
+        from twcodec.imaging.write import write_image
+
+        with working(f"decoding {shown(source)}", header.width * header.height, quiet):
+            picture = decode()
+        file = io.BytesIO()
+        warnings = write_image(to_image(picture), file, self.form, picture.metadata)
+        about = {"width": picture.width, "height": picture.height, "mode": picture.mode, "format": self.form}
+        return file.getvalue(), {**about, "warnings": list(warnings)}
+
+    def in_a_sandbox(self, data: bytes, timeout: float | None) -> tuple[bytes, dict[str, Any]]:
+        """Decode in a process that may do little; nothing of the file is looked at here."""
+        given: dict[str, Any] = {
+            "--format": self.form,
+            "--precision": self.precision,
+            "--model": self.model,
+            "--device": self.device,
+        }
+        given |= {"--max-pixels": self.max_pixels, "--threads": self.threads, "--max-memory": self.max_memory}
+        arguments = [f"{name}={value}" for name, value in given.items() if value is not None]
+        return sandbox.decoded(data, arguments, timeout, self.max_memory, self.max_pixels)
 
 
 def _format(form: str | None, target: str) -> str:

@@ -6,7 +6,7 @@ import json
 
 import click
 
-from twcodec.cli import options
+from twcodec.cli import deadline, options
 from twcodec.cli.say import as_text, shown, tell
 from twcodec.cli.several import each
 from twcodec.container import Container
@@ -17,7 +17,9 @@ from twcodec.imaging.files import read_input
 @click.command("verify", short_help="Check that TWC files decode.")
 @click.argument("files", metavar="FILE...", nargs=-1, required=True)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line, one line a sound file.")
-@options.apply(options.model, options.device, options.threads, options.max_memory, options.max_pixels, options.quiet)
+@options.apply(options.model, options.device, options.threads, options.max_memory, options.max_pixels)
+@deadline.option
+@options.quiet
 def command(
     files: tuple[str, ...],
     as_json: bool,
@@ -26,6 +28,7 @@ def command(
     threads: int | None,
     max_memory: int | None,
     max_pixels: int,
+    timeout: float | None,
     quiet: bool,
 ) -> int:
     """Decode every symbol of each TWC FILE (- for standard input), and everything it carries, and write nothing.
@@ -38,6 +41,10 @@ def command(
     codec = None
 
     def check(name: str) -> None:
+        with deadline.deadline(timeout):
+            check_at_leisure(name)
+
+    def check_at_leisure(name: str) -> None:
         nonlocal codec
         data = read_input(name, DEFAULT_LIMITS.file_bytes)
         limits = Limits(pixels=max_pixels)
