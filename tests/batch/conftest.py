@@ -44,7 +44,7 @@ def engine(monkeypatch) -> Here:
 
     here = Here()
 
-    def engines(given: Any, job: Job) -> Any:
+    def engines(given: Any, job: Job, most: int) -> Any:
         here.job = job
         return (lambda: here), None
 

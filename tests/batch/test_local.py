@@ -218,7 +218,7 @@ if os.path.exists("starts"):
         file.write(str(left - 1).ljust(9))
     if left > 0:
         os.kill(os.getpid(), signal.SIGKILL)
-print('{"ready": true}', flush=True)
+print('{"ready": true, "lanes": 1}', flush=True)
 sys.stdin.readline()
 for line in sys.stdin:
     task = json.loads(line)
@@ -317,3 +317,18 @@ def verified_but_for_unrecorded(folder: Path, recorded: Counter[str]) -> None:
     assert set(recorded) <= set(tree(folder))
     for path in folder.glob("*.twc"):
         assert twcodec.decode(path.read_bytes()).size == (64, 48)
+
+
+def test_nothing_is_imported_from_the_current_folder(fill, tmp_path):
+    """Pictures may come with a random.py beside them."""
+    fill("in/a.png")
+    for name in ("random.py", "numpy.py", "twcodec.py"):
+        (tmp_path / "in" / name).write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nraise SystemExit(3)\n")
+    command = [str(Path(sys.executable).with_name("twc")), "batch", "encode", "a.png", "-o", "out", "--jobs", "1"]
+    run = subprocess.run(command, cwd=tmp_path / "in", capture_output=True, text=True)
+    assert not (tmp_path / "ran").exists()
+    assert run.returncode == 0, run.stderr
+    made = str(tmp_path / "in" / "out" / "a.twc")
+    boxed = [command[0], "decode", "--sandbox", made, str(tmp_path / "b.png")]
+    assert subprocess.run(boxed, cwd=tmp_path / "in").returncode == 0
+    assert not (tmp_path / "ran").exists()

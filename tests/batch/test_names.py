@@ -180,3 +180,13 @@ def test_only_the_last_extension_is_replaced(files):
     files("in/a.tar.gz.png", "in/v1.2.png", "in/shard.tar")
     assert outputs("in/*") == ["a.tar.gz.twc", "shard.tar", "v1.2.twc"]
     assert outputs("in/*", suffix=".png", keep=True)[1] == "shard.tar"
+
+
+def test_folders_may_be_excluded_with_all_that_is_in_them(tmp_path):
+    for name in ("a.png", "sub/b.png", "sub/deep/c.png", "other/sub.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    for pattern in ("sub", "sub/", "su?"):
+        selection = Selection(PICTURES, recursive=True, exclude=(pattern,))
+        found = names.find([str(tmp_path)], selection, lambda _: None)
+        assert [one.name for one in found] == ["a.png", "other/sub.png"]

@@ -160,7 +160,7 @@ def test_s3_to_s3_in_worker_processes(s3, pictures, expected, tmp_path):
     )
     assert result.returncode == 0, result.stderr
     assert below(s3, "bucket/out") == expected(pictures, 7)
-    assert "left out, by their extensions: 1 files (s3://bucket/in/notes.txt)" in result.stderr
+    assert "left out, by their extensions: 1 file (s3://bucket/in/notes.txt)" in result.stderr
     assert len(result.stderr.splitlines()) == 3, result.stderr
 
 
@@ -329,3 +329,38 @@ def test_events_hold_urls(batch, memory, pictures):
     result = batch("encode", "memory://in", "-o", "memory://out", "--json")
     item = json.loads(result.out.splitlines()[0])
     assert (item["source"], item["output"]) == ("memory:///in/a.png", "a.twc")
+
+
+def test_objects_whose_names_lead_out_stay_inside(batch, pictures, tmp_path):
+    """What a bucket calls its objects is anybody's choice."""
+    system = fsspec.filesystem("memory")
+    system.store.clear()
+    for name in ("/in/../../evil.png", "/in/./sub//deep.png", "/in/a.png"):
+        system.store[name] = fsspec.implementations.memory.MemoryFile(system, name, pictures["a.png"])
+    assert batch("encode", "memory://in", "-r", "-o", "out").code == 0
+    assert sorted(p.name for p in (tmp_path / "out").rglob("*.twc")) == ["a.twc", "deep.twc", "evil.twc"]
+    assert not list(tmp_path.parent.glob("*.twc"))
+
+
+def test_an_object_of_somebody_else_is_not_taken_for_ours(batch, pictures, tmp_path):
+    """Not even by the run after one that was stopped: nothing says that it was begun."""
+    system = fsspec.filesystem("memory")
+    system.store.clear()
+    system.pipe({"/in/a.png": pictures["a.png"], "/out/a.twc": b"somebody's"})
+    for _ in range(2):
+        run = batch("encode", "memory://in", "-o", "memory://out", "--manifest", "m.jsonl")
+        assert (run.code, system.cat("/out/a.twc")) == (1, b"somebody's")
+        assert "the output exists already" in run.err
+    assert "started" not in (tmp_path / "m.jsonl").read_text()
+    assert batch("encode", "memory://in", "-o", "memory://out", "--manifest", "m.jsonl", "-f").code == 0
+
+
+def test_a_server_that_is_out_of_reach_for_one_source_ends_nothing(batch, engine, fill, tmp_path):
+    """Some file systems connect when they are made."""
+    fill("in/a.png")
+    (tmp_path / "list").write_text("ftp://127.0.0.1:9/x.png\nin/a.png\n")
+    run = batch("encode", "--files-from", "list", "-o", "out")
+    assert run.code == 1
+    assert "ftp://127.0.0.1:9/x.png" in run.err
+    assert "cannot be re" in run.err
+    assert (tmp_path / "out" / "in" / "a.twc").exists()

@@ -12,6 +12,7 @@ from PIL import Image
 
 from batch.conftest import done, lines, tree
 from twcodec.batch import storage
+from twcodec.batch.work import Worker
 
 ENCODE = ("encode", "in", "-o", "out")
 
@@ -305,7 +306,10 @@ def test_what_cannot_be_found_is_one_line(batch, fill, tmp_path):
     batch("encode", "in", "-o", "in/a.png").refused(7, "in/a.png", "File exists")
     batch("encode", "in", "-o", "out", "--model", "mbt2018").refused(5, "mbt2018")
     assert not (tmp_path / "out").exists()
-    result = batch("encode", "nowhere.png", "-o", "out", "--quiet")
+    batch("encode", "nowhere.png", "-o", "out", "--quiet").refused(3, "nowhere.png: there is no such file or folder")
+    batch("encode", "-", "-o", "out").refused(2, "--files-from -")
+    assert not (tmp_path / "out").exists()
+    result = batch("encode", "nowhere.png", "in", "-o", "out", "--quiet")
     assert (result.code, len(result.err.splitlines())) == (1, 1)
     assert "nowhere.png: cannot be read: " in result.err
 
@@ -315,3 +319,105 @@ def test_data_that_is_written_to_standard_output_meanwhile_cannot_break_the_even
     result = batch(*ENCODE, "--json", "-v")
     for line in io.BytesIO(result.out):
         json.loads(line)
+
+
+def test_pipes_and_devices_are_no_pictures(batch, fill, tmp_path):
+    fill("in/a.png")
+    os.mkfifo(tmp_path / "in" / "pipe.png")
+    (tmp_path / "in" / "zero.png").symlink_to("/dev/zero")
+    run = batch("encode", "in", "-o", "out")
+    assert run.code == 1
+    assert run.err.count("it is a pipe or a device") == 2
+    assert tree(tmp_path / "out") == ["a.twc"]
+
+
+def test_a_source_that_changes_while_it_waits_is_done_again(batch, engine, fill, tmp_path, monkeypatch):
+    """What is compared later is the file as it was before it was read."""
+    (path,) = fill("in/a.png")
+    before, make = path.stat(), Worker.make
+
+    def later(self, data, seed):
+        path.write_bytes(data[::-1])  # another file, of the same size
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns + 10**9))
+        return make(self, data, seed)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Worker, "make", later)
+        assert batch("encode", "in", "-o", "out").code == 0
+    assert batch("encode", "in", "-o", "out").code == 1, "what is there now is no picture"
+
+
+def test_what_is_too_large_for_a_share_is_tried_alone(batch, engine, fill, tmp_path, monkeypatch):
+    from twcodec.batch.tasks import failed
+    from twcodec.cli.batch import shared
+    from twcodec.errors import ExitCode
+
+    fill("in/a.png", "in/b.png", "in/c.png")
+
+    class Small:
+        workers = 2
+
+        def run(self, tasks):
+            for task in tasks:
+                if task.key == "b.twc":
+                    yield task, failed(task, ExitCode.LIMIT, "too large")
+                else:
+                    yield from engine.run(iter([task]))
+
+    plain = shared._engines
+    monkeypatch.setattr(shared, "_engines", lambda *given: (lambda: Small(), plain(*given)[0]))
+    assert batch("encode", "in", "-o", "out").code == 0
+    assert engine.seen == ["a.twc", "c.twc", "b.twc"]
+    begun = [line["output"] for line in lines(tmp_path / "out") if line["status"] == "started"]
+    assert sorted(begun) == ["a.twc", "b.twc", "c.twc"], "each is begun once"
+
+
+def test_what_an_encoder_warns_of_is_said_at_the_end(batch, small, fill, tmp_path):
+    fill("in/a.png")
+    small(1).save(tmp_path / "in" / "moving.gif", save_all=True, append_images=[small(2)])
+    run = batch("encode", "in", "-o", "out")
+    assert run.code == 0
+    assert "moving.gif: warning: only the first of 2 frames" in run.err
+    assert "warning" not in batch("encode", "in", "-o", "again", "--quiet").err
+
+
+def test_a_plan_is_json_where_events_are(batch, fill, tmp_path):
+    fill("in/a.png", "in/b.png")
+    assert batch("encode", "in/a.png", "-o", "out").code == 0
+    found = events(batch("encode", "in", "-o", "out", "--dry-run", "--json"))
+    assert [(e["event"], e["output"], e["verdict"]) for e in found] == [
+        ("plan", "a.twc", "done"),
+        ("plan", "b.twc", "do"),
+    ]
+
+
+def test_other_shards_know_what_is_done(batch, engine, fill, tmp_path):
+    fill("in/a.png", "in/b.png", "in/c.png")
+    for shard in ("1/2", "2/2"):
+        assert batch("encode", "in", "-o", "out", "--shard", shard).code == 0
+    for shard in ("1/3", "2/3", "1/1"):
+        assert batch("encode", "in", "-o", "out", "--shard", shard).code == 0
+        assert engine.seen == []
+
+
+def test_outputs_that_come_of_nothing_any_more_are_named(batch, fill, tmp_path):
+    paths = fill(*(f"in/{i}.png" for i in range(5)))
+    assert batch("encode", "in", "-o", "out", "--pack", "2").code == 0
+    assert "000002.tar" in batch("encode", "in", "-o", "out", "--pack", "4").err
+    assert batch("encode", "in", "-o", "single").code == 0
+    paths[3].unlink()
+    assert "come of nothing any more: 1 (3.twc)" in batch("encode", "in", "-o", "single").err
+
+
+def test_many_failures_of_one_kind_are_few_lines(batch, tmp_path):
+    (tmp_path / "in").mkdir()
+    for i in range(30):
+        (tmp_path / "in" / f"{i:02d}.png").write_bytes(b"no picture")
+    lines_said = batch("encode", "in", "-o", "out").err.splitlines()
+    assert sum("no picture format" in line for line in lines_said) == 8
+    assert any("30 such lines in all" in line for line in lines_said)
+
+
+def test_what_is_no_list_is_not_taken_for_one(batch, fill, tmp_path):
+    fill("in/a.png")
+    batch("encode", "--files-from", "in/a.png", "-o", "out").refused(3, "in/a.png: this is no list of names")

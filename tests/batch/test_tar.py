@@ -185,3 +185,55 @@ def test_no_two_names_share_a_seed():
     assert len(seeds) == 900
     assert max(seeds) < 2**31
     assert tar.seed_of(1, "a") == tar.seed_of(1, "a")
+
+
+def test_a_damaged_header_is_not_taken_for_the_end(batch, samples, tmp_path):
+    """tarfile ends in silence where a header's checksum is wrong."""
+    path = write(tmp_path / "in" / "s.tar", samples)
+    with tarfile.open(path) as found:
+        at = found.getmember("x/1.png").offset
+    data = bytearray(path.read_bytes())
+    data[at + 3] ^= 1
+    path.write_bytes(data)
+    run = batch("encode", "in", "-o", "out")
+    assert run.code == 1
+    assert f"the tar file is damaged at byte {at}" in run.err
+    assert tree(tmp_path / "out") == []
+
+
+def test_what_follows_the_end_is_not_lost_in_silence(batch, samples, tmp_path):
+    """cat a.tar b.tar > in/s.tar"""
+    one, two = (write(tmp_path / name, samples) for name in ("a.tar", "b.tar"))
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "s.tar").write_bytes(one.read_bytes() + two.read_bytes())
+    run = batch("encode", "in", "-o", "out")
+    assert run.code == 1
+    assert "or another one follows" in run.err
+
+
+def test_three_pictures_of_one_name_and_a_label_of_that_name(batch, small, tmp_path):
+    members = {"a.png": png(small(0)), "a.bmp": b"", "a.gif": b"", "a.png.twc": b"label"}
+    for kind in ("BMP", "GIF"):
+        file = io.BytesIO()
+        small(1).save(file, kind)
+        members[f"a.{kind.lower()}"] = file.getvalue()
+    write(tmp_path / "in" / "s.tar", {**members})
+    assert batch("encode", "in", "-o", "out").code == 0
+    assert list(read(tmp_path / "out" / "s.tar")) == ["a.twc", "a.bmp.twc", "a.gif.twc", "a.png.twc"]
+    taken = {"a.twc", "a.png.twc"}
+    assert tar._name("a.png", ".twc", taken) == "a.png-2.twc"
+
+
+def test_a_label_that_has_the_name_of_an_output_is_listed(batch, small, tmp_path):
+    write(tmp_path / "in" / "s.tar", {"a.png": png(small(0)), "a.twc": b"label"})
+    run = batch("encode", "in", "-o", "out")
+    assert run.code == 1
+    assert "a.twc: there is something of this name already" in run.err
+    assert list(read(tmp_path / "out" / "s.tar")) == ["a.twc"]
+    assert read(tmp_path / "out" / "s.tar")["a.twc"] != b"label"
+
+
+def test_a_pack_of_three_of_one_name_has_all(batch, fill, tmp_path):
+    fill("in/1/a.png", "in/2/a.png", "in/3/a.png")
+    assert batch("encode", "in/1", "in/2", "in/3", "-o", "out", "--pack", "9").code == 0
+    assert list(read(tmp_path / "out" / "000000.tar")) == ["a.twc", "a.png.twc", "a.png-2.twc"]

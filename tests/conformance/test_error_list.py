@@ -55,6 +55,7 @@ PASSED_ON = {
     "str(message['error'])",
     "record['error']",
     "reason",
+    "verdict",
 }
 """Errors whose words all come from elsewhere: from an error that was listed, the system, or Pillow."""
 

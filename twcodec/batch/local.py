@@ -13,18 +13,15 @@ import os
 import queue
 import signal
 import subprocess
-import sys
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
+from twcodec import isolated
 from twcodec.batch.process import PARENT
 from twcodec.batch.tasks import Job, Record, Results, Task, failed
 from twcodec.errors import ExitCode, TwcError
-
-WINDOW, REMOTE_WINDOW = 2, 4
-"""Tasks that a process has at once: one is worked on, and one read; where outputs go to a network, two of each."""
 
 STARTS = 3
 """For each process: so many that end before they are ready, one after the other, and no more are started."""
@@ -49,6 +46,8 @@ class _Process:
     popen: subprocess.Popen[bytes]
     tasks: deque[Task] = field(default_factory=deque)
     ready: bool = False
+    window: int = 1
+    error: str = ""
 
     def give(self, message: Record) -> None:
         """One line. A process that has died is found out by its silence."""
@@ -75,7 +74,7 @@ class LocalEngine:
         self._processes: dict[int, _Process] = {}
         self._suspects: deque[Task] = deque()
         self._tried: set[str] = set()
-        self._stillborn = 0
+        self._stillborn, self._begun = 0, False
 
     def run(self, tasks: Iterator[Task]) -> Results:
         """See `tasks.Engine`."""
@@ -98,9 +97,12 @@ class LocalEngine:
             if message is None:
                 yield from self._died(process)
             elif "ready" in message:
-                process.ready, self._stillborn = True, 0
+                process.ready, self._stillborn, self._begun = True, 0, True
+                process.window = 1 + int(message["lanes"])
             elif "error" in message:
-                raise FatalError(str(message["error"]), int(message["code"]))
+                if not self._begun:
+                    raise FatalError(str(message["error"]), int(message["code"]))
+                process.error = str(message["error"])  # one in the place of another; those that are there go on
             else:
                 yield _taken(process.tasks, str(message["key"])), message["record"]
 
@@ -114,8 +116,7 @@ class LocalEngine:
             if not process.tasks:
                 self._give(process, self._suspects.popleft())
             return
-        window = REMOTE_WINDOW if self._jobs[process.number].remote else WINDOW
-        while len(process.tasks) < window and (task := source.next()):
+        while len(process.tasks) < process.window and (task := source.next()):
             self._give(process, task)
 
     def _give(self, process: _Process, task: Task) -> None:
@@ -129,7 +130,8 @@ class LocalEngine:
         if not process.ready:
             self._stillborn += 1
             if self._stillborn >= STARTS * self.workers:
-                raise FatalError(f"worker processes end before they are ready: one {_reason(code)}", _code(code))
+                why = process.error or f"worker processes end before they are ready: one {_reason(code)}"
+                raise FatalError(why, _code(code))
         for task in process.tasks:
             if task.key in self._tried:
                 yield task, failed(task, _code(code), f"the process that worked on it {_reason(code)}")
@@ -144,7 +146,7 @@ class LocalEngine:
         if job.threads is not None:
             environment["OMP_NUM_THREADS"] = str(job.threads)
         popen = subprocess.Popen(
-            [sys.executable, "-m", "twcodec.batch.process"],
+            isolated.command("twcodec.batch.process"),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=environment,
@@ -157,10 +159,11 @@ class LocalEngine:
     def _listen(self, process: _Process) -> None:
         """Pass on what a process says, so that it never waits for us."""
         assert process.popen.stdout is not None
-        with process.popen.stdout as lines:
+        with process.popen.stdout as lines, contextlib.suppress(ValueError):  # whoever talks nonsense is ended
             for line in lines:
                 if line.endswith(b"\n"):
                     self._messages.put((process, json.loads(line)))
+        process.popen.kill()
         self._messages.put((process, None))
 
     def _end(self) -> None:

@@ -71,10 +71,10 @@ class Entry:
 
 
 def _same(name: str, then: tuple[int, int], sha256: str) -> bool:
-    now = storage.stamp(name)
-    if now is None or now[0] != then[0]:
-        return False
     try:
+        now = storage.stamp(name)
+        if now is None or now[0] != then[0]:
+            return False
         return now[1] == then[1] or storage.sha256_of(name) == sha256
     except TwcError:  # whoever does it again will find that, too
         return False
@@ -84,9 +84,9 @@ class Manifest:
     """An open manifest, which one process at a time may have."""
 
     def __init__(self, path: Path, resume: bool) -> None:
-        """path: it need not be there. resume: False forgets what it says. Errors: as `read`; OutputError: it cannot be
+        """path: it need not be there. resume: False forgets what it says.
 
-        written, or another run has it.
+        Errors: as `read`; OutputError: it cannot be written, or another run has it.
         """
         self.path = path
         storage.make_folder(str(path))
@@ -98,7 +98,7 @@ class Manifest:
             self._lock()
             _check(self._file, path)
             self._cut_torn_line()
-            self.entries = read(path) if resume else {}
+            self.entries = others(path) | read(path) if resume else {}
         except BaseException:
             self._file.close()
             raise
@@ -188,8 +188,18 @@ def read(path: Path) -> dict[str, Entry]:
             except (ValueError, KeyError, TypeError, AttributeError):
                 damaged = damaged or number
     if damaged:
-        raise CorruptError(f"{path}, line {damaged}: damaged; mend it, or forget it with --no-resume")
+        raise CorruptError(f"{path}, line {damaged}: damaged; mend it, or forget it with --no-resume -f")
     return entries
+
+
+def others(path: Path) -> dict[str, Entry]:
+    """What the manifests beside this one say is done: those of runs with other shards. Bad ones say nothing."""
+    found: dict[str, Entry] = {}
+    for beside in sorted(path.parent.glob("twc-manifest*.jsonl")):
+        if beside != path:
+            with contextlib.suppress(TwcError, OSError):
+                found |= {key: entry for key, entry in read(beside).items() if entry.status == "done"}
+    return found
 
 
 def _check(file: IO[bytes], path: Path) -> None:

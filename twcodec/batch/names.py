@@ -24,7 +24,7 @@ PICTURES = frozenset(
 TARS = frozenset([".tar"])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Found:
     """A source: path or URL. name: relative, with slashes, what its output is named after."""
 
@@ -47,11 +47,16 @@ class Selection:
 
     def takes(self, name: str, named: bool) -> bool:
         """Whether a file is wanted. named: by the user, not found in a folder."""
-        if any(_matches(name, pattern) for pattern in self.exclude):
+        if self.excludes(name):
             return False
         if self.include:
             return any(_matches(name, pattern) for pattern in self.include)
         return named or PurePosixPath(name).suffix.lower() in self.extensions
+
+    def excludes(self, name: str) -> bool:
+        """Whether a pattern has this file, or a folder that it lies in."""
+        parents = [name, *(str(parent) for parent in PurePosixPath(name).parents)]
+        return any(_matches(part, pattern.rstrip("/")) for part in parents for pattern in self.exclude)
 
 
 def find(
@@ -71,7 +76,7 @@ def find(
     for one, named in itertools.chain(((one, True) for one in listed), itertools.chain.from_iterable(expanded)):
         if selection.takes(one.name, named):
             found.setdefault(_absolute(one.source), one)
-        elif not named and not selection.include and not any(_matches(one.name, e) for e in selection.exclude):
+        elif not named and not selection.include and not selection.excludes(one.name):
             left_out(one.source)
     return list(found.values())
 
@@ -82,12 +87,19 @@ def listed(file: str) -> list[Found]:
     Their names are what the list says: an absolute path loses its root, one that leads out of the folder all but its
     end.
     """
+    if file == "-" and sys.stdin is None:
+        raise UnreadableError("standard input is closed")
     try:
         data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
     except OSError as error:
         raise UnreadableError(f"{file}: cannot be read: {error.strerror}") from None
     lines = data.split(b"\0") if b"\0" in data else [line.rstrip(b"\r") for line in data.split(b"\n")]
+    if any(len(line) > _LONGEST_NAME or _CONTROL & set(line) for line in lines[:_LOOKED_AT]):
+        raise UnreadableError(f"{file}: this is no list of names")
     return [Found(path, _relative(path)) for path in map(os.fsdecode, lines) if path]
+
+
+_LONGEST_NAME, _LOOKED_AT, _CONTROL = 4096, 20, frozenset(range(9))
 
 
 def _absolute(source: str) -> str:
@@ -105,6 +117,18 @@ def _relative(path: str) -> str:
     return "/".join(parts)
 
 
+def _is_manifest(name: str) -> bool:
+    return name.startswith("twc-manifest") and name.endswith(".jsonl")
+
+
+def _inwards(name: str) -> str:
+    """A name that leads nowhere but into a folder: what a bucket calls its objects is anybody's choice."""
+    parts = [part for part in name.split("/") if part not in ("", ".")]
+    if ".." in parts:
+        parts = [part for part in parts[-1:] if part != ".."]
+    return "/".join(parts) or "unnamed"
+
+
 def _matches(name: str, pattern: str) -> bool:
     return fnmatch.fnmatch(name, pattern) or fnmatch.fnmatch(PurePosixPath(name).name, pattern)
 
@@ -113,6 +137,8 @@ def _expanded(source: str, recursive: bool, avoid: str) -> Iterator[tuple[Found,
     """The files that one argument stands for, and whether it names them."""
     if not source:
         raise UsageError("an empty file name was given")
+    if source == "-":
+        raise UsageError("a batch reads no picture from a pipe; --files-from - reads names from one")
     if storage.is_url(source):
         yield from _remote(source, recursive)
     elif Path(source).is_dir():
@@ -153,7 +179,7 @@ def _folder(folder: str, recursive: bool, avoid: str) -> Iterator[Found]:
         inside = (f for f in folders if not f.startswith(".") and os.path.realpath(Path(here, f)) != avoided)
         folders[:] = sorted(inside) if recursive else []
         for name in sorted(files):
-            if not name.startswith("."):
+            if not name.startswith(".") and not _is_manifest(name):
                 path = str(Path(here, name))
                 yield Found(path, _inside(path, folder))
     for error in closed:
@@ -184,4 +210,4 @@ def _remote(url: str, recursive: bool) -> Iterator[tuple[Found, bool]]:
         name = match.removeprefix(start).strip("/") or PurePosixPath(match).name
         stands_for_folder = folder and match.endswith("/")  # an empty object, which consoles of S3 make
         if not PurePosixPath(name).name.startswith(".") and not stands_for_folder:
-            yield Found(url if match == path else str(system.unstrip_protocol(match)), name), not folder
+            yield Found(url if match == path else str(system.unstrip_protocol(match)), _inwards(name)), not folder

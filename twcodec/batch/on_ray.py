@@ -19,6 +19,7 @@ from typing import Any
 from twcodec.batch import storage
 from twcodec.batch.cluster import connect, line, ray_itself
 from twcodec.batch.local import FatalError
+from twcodec.batch.machine import MEMORY_OF_ONE
 from twcodec.batch.tasks import Job, Record, Results, Task, failed
 from twcodec.batch.work import Worker
 from twcodec.codec import resources
@@ -27,9 +28,6 @@ from twcodec.errors import ExitCode, MissingError, TwcError
 TRIES = 3
 """Deaths of actors with one task before it is given up: machines that fail are no fault of a picture's. And starts of
 an actor that fail before it is given up."""
-
-_MEMORY_OF_ONE = 768 << 20
-"""Bytes that an actor should have: 450 MB for a small picture, and room."""
 
 
 class RayEngine:
@@ -190,7 +188,7 @@ def _room(node: dict[str, float], gpus: bool, threads: int) -> int:
     if gpus:
         return int(node.get("GPU", 0))
     processors, memory = node.get("CPU", 0) // threads, node.get("memory", 0)
-    return int(min(processors, max(1, memory // _MEMORY_OF_ONE)) if memory else processors)
+    return int(min(processors, max(1, memory // MEMORY_OF_ONE)) if memory else processors)
 
 
 def _share(gpus: bool, threads: int, crowd: int) -> dict[str, float]:
@@ -207,15 +205,11 @@ def _share(gpus: bool, threads: int, crowd: int) -> dict[str, float]:
 
 def _for_others(task: Task) -> Task:
     """The task with paths that hold in any folder."""
-    members = tuple(replace(member, source=_absolute(member.source)) for member in task.members)
-    source = task.source if members else _absolute(task.source)
-    return replace(task, source=source, target=_absolute(task.target), members=members)
-
-
-def _absolute(name: str) -> str:
-    return name if storage.is_url(name) else str(Path(name).absolute())
+    members = tuple(replace(member, source=storage.absolute(member.source)) for member in task.members)
+    source = task.source if members else storage.absolute(task.source)
+    return replace(task, source=source, target=storage.absolute(task.target), members=members)
 
 
 def _model(name: str) -> str:
     """As it is, unless it is a file's."""
-    return _absolute(name) if Path(name).is_file() else name
+    return storage.absolute(name) if Path(name).is_file() else name

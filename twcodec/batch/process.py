@@ -2,10 +2,10 @@
 
     python -m twcodec.batch.process
 
-The first line in is the job, every other one a task. The first line out is {"ready": true} or {"error": ..., "code":
-...}; then {"key": ..., "record": {...}} for each task. Files are read ahead in a thread of their own, and where outputs
-go to a network there are two lanes, so that neither a slow disk nor a slow network holds up the codec. The process ends
-when its input does, and with its parent, even when that is killed.
+The first line in is the job, every other one a task. The first line out is {"ready": true, "lanes": ...} or
+{"error": ..., "code": ...}; then {"key": ..., "record": {...}} for each task. Files are read ahead in a thread of their
+own, and where a network is involved there are two lanes, so that neither a slow disk nor a slow network holds up the
+codec. The process ends when its input does, and with its parent, even when that is killed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ import queue
 import signal
 import sys
 import threading
-from typing import TYPE_CHECKING, BinaryIO
+import traceback
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from twcodec.batch.tasks import Job, Record, Task
 from twcodec.errors import ExitCode, TwcError
@@ -46,13 +48,30 @@ def main() -> None:
     worker = _started(job, out)
     if worker is None:
         sys.exit(1)
-    tasks: queue.Queue[tuple[Task, bytes | TwcError | None] | None] = queue.Queue(AHEAD)
+    tasks: Tasks = queue.Queue(AHEAD)
     threading.Thread(target=_read_ahead, args=(worker, tasks), daemon=True).start()
     lanes = [threading.Thread(target=_work, args=(worker, tasks, out)) for _ in range(_lanes(job, worker))]
     for lane in lanes:
         lane.start()
     for lane in lanes:
         lane.join()
+
+
+Tasks = queue.Queue[Any]
+"""Tasks with what `Worker.read` found for them; None: there are no more."""
+
+
+def _or_end(run: Callable[..., None]) -> Callable[..., None]:
+    """A thread that ends the process if it fails: a process that has lost a thread would be waited for without end."""
+
+    def guarded(*given: Any) -> None:
+        try:
+            run(*given)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(ExitCode.INTERNAL)
+
+    return guarded
 
 
 def _started(job: Job, out: _Lines) -> Worker | None:
@@ -68,7 +87,11 @@ def _started(job: Job, out: _Lines) -> Worker | None:
     except MemoryError:
         out.put({"error": "not enough memory for a model", "code": ExitCode.LIMIT})
         return None
-    out.put({"ready": True})
+    except Exception as error:
+        what = " ".join(f"internal error: {type(error).__name__}: {error}".split())
+        out.put({"error": what, "code": ExitCode.INTERNAL})
+        return None
+    out.put({"ready": True, "lanes": _lanes(job, worker)})
     return worker
 
 
@@ -77,17 +100,19 @@ def _lanes(job: Job, worker: Worker) -> int:
     return 2 if job.remote or worker.device_type == "cuda" else 1
 
 
-def _read_ahead(worker: Worker, tasks: queue.Queue[tuple[Task, bytes | TwcError | None] | None]) -> None:
+@_or_end
+def _read_ahead(worker: Worker, tasks: Tasks) -> None:
     for line in sys.stdin.buffer:
         task = Task.from_json(json.loads(line))
         tasks.put((task, worker.read(task, AHEAD_BYTES)))
     tasks.put(None)
 
 
-def _work(worker: Worker, tasks: queue.Queue[tuple[Task, bytes | TwcError | None] | None], out: _Lines) -> None:
+@_or_end
+def _work(worker: Worker, tasks: Tasks, out: _Lines) -> None:
     while found := tasks.get():
-        task, data = found
-        out.put({"key": task.key, "record": worker.do(task, data)})
+        task, read = found
+        out.put({"key": task.key, "record": worker.do(task, read)})
     tasks.put(None)  # for the other lanes
 
 

@@ -11,10 +11,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from twcodec.batch import storage, tar
-from twcodec.batch.manifest import Manifest
+from twcodec.batch.manifest import Entry, Manifest
 from twcodec.batch.names import Found
 from twcodec.batch.tasks import SEED_BITS, Engine, Listen, Member, Record, Task, failed
 from twcodec.errors import ExitCode, OutputError
+from twcodec.imaging.files import TAKEN
 
 MANIFEST = "twc-manifest.jsonl"
 
@@ -40,7 +41,11 @@ class Naming:
         return name + self.suffix if self.keep else str(PurePosixPath(name).with_suffix(self.suffix))
 
 
-def tasks(found: Iterable[Found], naming: Naming) -> Iterator[Task | tuple[Task, str]]:
+Planned = Task | tuple[Task, str]
+"""What there is to do; with a reason where it cannot be done."""
+
+
+def tasks(found: Iterable[Found], naming: Naming) -> Iterator[Planned]:
     """What there is to do in this shard, in order; with a reason where it cannot be done, and then without a key."""
     index, count = naming.shard
     if naming.pack:
@@ -49,7 +54,7 @@ def tasks(found: Iterable[Found], naming: Naming) -> Iterator[Task | tuple[Task,
         yield from itertools.islice(_single(found, naming), index - 1, None, count)
 
 
-def _single(found: Iterable[Found], naming: Naming) -> Iterator[Task | tuple[Task, str]]:
+def _single(found: Iterable[Found], naming: Naming) -> Iterator[Planned]:
     """One output for each, and no two the same in all shards together."""
     taken: dict[str, str] = {}
     for one in found:
@@ -94,8 +99,14 @@ class Counts:
     bytes: int = 0
     branches: dict[str, int] = field(default_factory=dict)
     failures: list[tuple[str, str]] = field(default_factory=list)
+    warnings: list[tuple[str, str]] = field(default_factory=list)
     lost: str = ""
     stopped: bool = False
+
+    @property
+    def seen(self) -> int:
+        """Tasks of which something has come."""
+        return self.done + self.skipped + self.failed
 
     def add(self, task: Task, record: Record) -> None:
         """One more."""
@@ -109,6 +120,7 @@ class Counts:
         for branch in [record["branch"], *(picture["branch"] for picture in record.get("pictures", ()))]:
             if branch:
                 self.branches[branch] = self.branches.get(branch, 0) + 1
+        self.warnings += [(task.source, w) for w in record.get("warnings", ()) if len(self.warnings) < MOST_FAILURES]
         for bad in record.get("failed", ()):
             self.bad += 1
             self._fail(f"{task.source}: {bad['name']}", str(bad["error"]))
@@ -127,8 +139,8 @@ class Run:
     """One run. seed: of all draws; None takes each from the system. max_failures: after which the run is given up.
 
     alone: an engine with all the memory for itself, for what was too large when others had their share; None: there is
-    nothing to be gained. force: replace outputs that no earlier run made. stop: set it from outside, and nothing more
-    is begun.
+    nothing to be gained. force: replace outputs that no earlier run made. place: of the outputs. stop: set it from
+    outside, and nothing more is begun.
     """
 
     engine: Callable[[], Engine]
@@ -138,11 +150,12 @@ class Run:
     seed: int | None = None
     max_failures: int | None = None
     force: bool = False
+    place: storage.Place = field(default_factory=lambda: storage.Place(""))
     stop: bool = False
     counts: Counts = field(default_factory=Counts)
     _begun: dict[str, Task] = field(default_factory=dict)
 
-    def go(self, planned: list[Task | tuple[Task, str]], each: Listen) -> Counts:
+    def go(self, planned: list[Planned], each: Listen) -> Counts:
         """Do all that is not done yet. each: is told what came of every task, skipped ones too.
 
         TwcError: nothing can be done at all. KeyboardInterrupt: what was begun is dropped, as if it had not been.
@@ -151,9 +164,8 @@ class Run:
         large: list[Task] = []
         self._work(self.engine, self._waiting(planned, each), each, large if self.alone else None)
         if self.alone and not self.stop:
-            self._work(self.alone, iter(large), each, None)
-        done = self.counts.done + self.counts.skipped + self.counts.failed
-        self.counts.stopped = done < self.counts.total
+            self._work(self.alone, iter(large), each, None)  # announced already
+        self.counts.stopped = self.counts.seen < self.counts.total
         return self.counts
 
     def _work(
@@ -163,7 +175,8 @@ class Run:
         first = next(waiting, None)
         if first is None:
             return
-        results = engine().run(self._started(itertools.chain([first], waiting)))
+        given = itertools.chain([first], waiting)
+        results = engine().run(self._started(given) if large is not None or not self.alone else self._again(given))
         try:
             for task, record in results:
                 self._begun.pop(task.key, None)
@@ -192,27 +205,18 @@ class Run:
             self.stop = True
         each(task, record)
 
-    def _waiting(self, planned: list[Task | tuple[Task, str]], each: Listen) -> Iterator[Task]:
+    def _waiting(self, planned: list[Planned], each: Listen) -> Iterator[Task]:
         """What is to be done, with its seed; what is done, or cannot be, is counted."""
-        for one in planned:
+        for task, verdict in judged(planned, self.manifest.entries, self.settings, self.seed, self.force, self.place):
             if self.stop:
                 return
-            if isinstance(one, tuple):
-                task, reason = one
-                self._finished(task, failed(task, ExitCode.OUTPUT, reason), each)
-                continue
-            entry = self.manifest.entries.get(one.key)
-            seed = self._seed_of(one.key)
-            if entry and entry.still_holds(self.settings, one, None if self.seed is None else seed):
+            if verdict == DONE:
                 self.counts.skipped += 1
-                each(one, {"status": "skipped"})
-                continue
-            task = replace(one, seed=seed, overwrite=entry is not None and entry.replaceable)
-            if not task.overwrite and not self.force and storage.is_taken(task.target):
-                # before the manifest says that it was begun, or the next run would take the file for its own
-                self._finished(task, failed(task, ExitCode.OUTPUT, storage.TAKEN), each)
-                continue
-            yield task
+                each(task, {"status": "skipped"})
+            elif verdict:
+                self._finished(task, failed(task, ExitCode.OUTPUT, verdict), each)
+            else:
+                yield task
 
     def _started(self, waiting: Iterator[Task]) -> Iterator[Task]:
         for task in waiting:
@@ -226,10 +230,48 @@ class Run:
             self._begun[task.key] = task
             yield task
 
-    def _seed_of(self, key: str) -> int:
-        if self.seed is None:
-            return secrets.randbits(SEED_BITS)
-        return tar.seed_of(self.seed, key)
+    def _again(self, waiting: Iterator[Task]) -> Iterator[Task]:
+        for task in waiting:
+            if self.stop:
+                return
+            self._begun[task.key] = task
+            yield task
+
+
+DONE = "done"
+
+
+def judged(
+    planned: Iterable[Planned],
+    entries: dict[str, Entry],
+    settings: str,
+    seed: int | None,
+    force: bool,
+    place: storage.Place,
+) -> Iterator[tuple[Task, str]]:
+    """Each task as it would be given to an engine, and "", `DONE`, or a reason why it cannot be done.
+
+    entries: of the manifest. seed: of all draws; None takes each from the system. That an output is taken is found
+    before the manifest says that it was begun, or the next run would take the file for its own.
+    """
+    for one in planned:
+        if isinstance(one, tuple):
+            yield one
+            continue
+        entry = entries.get(one.key)
+        own = secrets.randbits(SEED_BITS) if seed is None else tar.seed_of(seed, one.key)
+        if entry and entry.still_holds(settings, one, None if seed is None else own):
+            yield one, DONE
+            continue
+        task = replace(one, seed=own, overwrite=entry is not None and entry.replaceable)
+        yield task, TAKEN if not task.overwrite and not force and place.has(task.target) else ""
+
+
+def orphans(planned: Iterable[Planned], entries: dict[str, Entry], folder: str) -> list[str]:
+    """Outputs of earlier runs that nothing makes any more: their sources are gone, or packed into other tar files."""
+    kept = {one[0].key if isinstance(one, tuple) else one.key for one in planned}
+    done = (key for key, entry in entries.items() if entry.status == "done" and key not in kept)
+    return [key for key in done if not storage.is_url(folder) and os.path.lexists(storage.joined(folder, key))]
 
 
 def manifest_path(folder: str, given: str | None, shard: tuple[int, int]) -> Path:

@@ -7,19 +7,19 @@ import datetime
 import errno
 import hashlib
 import os
+import stat
 import sys
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO
-from urllib.request import url2pathname
+from urllib.parse import unquote
 
 from twcodec.errors import LimitError, MissingError, OutputError, UnreadableError
-from twcodec.imaging.files import write_output
+from twcodec.imaging.files import TAKEN, write_output
 
 LOST = frozenset([errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE])
 """Errors of the place, not of one file. Nothing else would fare better there."""
-
-TAKEN = "the output exists already; overwrite it with -f"
 
 _BLOCK = 1 << 20
 
@@ -31,11 +31,14 @@ def is_url(name: str) -> bool:
 
 def local_if_file(name: str) -> str:
     """A path in place of a file:// URL; anything else as it is."""
-    return url2pathname(name.removeprefix("file://")) if name.startswith("file://") else name
+    return unquote(name.removeprefix("file://")) if name.startswith("file://") else name
 
 
 def opened(url: str) -> tuple[Any, str]:
-    """The file system of a URL, and the path on it. MissingError: no library for that kind of URL."""
+    """The file system of a URL, and the path on it.
+
+    Errors: MissingError: no library for that kind of URL; UnreadableError: no such kind, or no server.
+    """
     try:
         import fsspec
     except ImportError:
@@ -44,8 +47,8 @@ def opened(url: str) -> tuple[Any, str]:
         system, path = fsspec.core.url_to_fs(url)
     except ImportError as error:
         raise MissingError(f"{url}: {_library(url) or error}") from None
-    except ValueError as error:
-        raise UnreadableError(f"{url}: {error}") from None
+    except Exception as error:  # some connect to their server at once
+        raise UnreadableError(f"{url}: cannot be reached: {reason(error)}") from None
     return system, path
 
 
@@ -65,25 +68,50 @@ def joined(folder: str, name: str) -> str:
     return str(Path(folder, *name.split("/")))
 
 
-def read(name: str, limit: int) -> bytes:
-    """The whole file. UnreadableError, LimitError: more than `limit` bytes."""
+def absolute(name: str) -> str:
+    """A path that holds in any folder; a URL as it is."""
+    return name if is_url(name) else str(Path(name).absolute())
+
+
+def read(name: str, limit: int) -> tuple[bytes, list[int]]:
+    """The whole file, and the `stamp` that it had before it was read.
+
+    Errors: UnreadableError: a pipe or a device, too, which may have no end; LimitError: more than `limit` bytes.
+    """
     try:
         if is_url(name):
             system, path = opened(name)
-            size = system.size(path)
-            if size is not None and size > limit:
-                raise LimitError(f"the input has {size} bytes; {limit} are allowed")
-            return bytes(system.cat_file(path))
-        path_here = Path(name)
-        if path_here.is_dir():
-            raise UnreadableError("cannot be read: it is a folder")
-        if (size := path_here.stat().st_size) > limit:
-            raise LimitError(f"the input has {size} bytes; {limit} are allowed")
-        return path_here.read_bytes()
-    except (UnreadableError, LimitError, MissingError):
+            found = _stamp_of(system.info(path))
+            _check_size(found[0], limit)
+            return bytes(system.cat_file(path)), found
+        with regular(name) as file:
+            about = os.fstat(file.fileno())
+            _check_size(about.st_size, limit)
+            data = file.read(limit + 1)
+            _check_size(len(data), limit)
+            return data, [len(data), about.st_mtime_ns]
+    except (UnreadableError, LimitError, MissingError, MemoryError):
         raise
     except Exception as error:  # clients of object stores have errors of their own
         raise UnreadableError(f"cannot be read: {reason(error)}") from None
+
+
+@contextlib.contextmanager
+def regular(name: str) -> Iterator[BinaryIO]:
+    """A file on a disk, opened for reading. UnreadableError: it is anything else. OSError."""
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)  # a pipe is not waited for
+    with os.fdopen(os.open(name, flags), "rb") as file:
+        kind = os.fstat(file.fileno()).st_mode
+        if stat.S_ISDIR(kind):
+            raise UnreadableError("cannot be read: it is a folder")
+        if not stat.S_ISREG(kind):
+            raise UnreadableError("cannot be read: it is a pipe or a device")
+        yield file
+
+
+def _check_size(size: int, limit: int) -> None:
+    if size > limit:
+        raise LimitError(f"the input has {size} bytes; {limit} are allowed")
 
 
 def write(name: str, data: bytes, overwrite: bool, fsync: bool = False) -> None:
@@ -130,7 +158,7 @@ def _placing(url: str, overwrite: bool) -> Iterator[tuple[Any, str]]:
     system, path = opened(url)
     try:
         if not overwrite and system.exists(path):
-            raise OutputError("the output exists already; overwrite it with -f")
+            raise OutputError(TAKEN)
         if {"file", "local", "memory"} & set(_protocols(system)):  # elsewhere a folder is but part of a name
             system.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
         yield system, path
@@ -160,6 +188,9 @@ _GONE = frozenset(
 def reason(error: Exception) -> str:
     """What an error of a disk or of a client library says, in one line."""
     text = " ".join(str(getattr(error, "strerror", None) or error).split())
+    cause = error.__cause__
+    if isinstance(cause, Exception) and type(cause).__module__.startswith("aiohttp"):  # "not found", whatever it was
+        return reason(cause)
     if isinstance(error, FileNotFoundError) and "exist" not in text:  # some give the path alone
         return "there is no such file"
     if isinstance(error, NotImplementedError):
@@ -171,9 +202,25 @@ def _protocols(system: Any) -> tuple[str, ...]:
     return (system.protocol,) if isinstance(system.protocol, str) else tuple(system.protocol)
 
 
-def is_taken(name: str) -> bool:
-    """Whether something has this name on a disk; of a URL that is known when it is written."""
-    return not is_url(name) and os.path.lexists(name)
+class Place:
+    """A folder of outputs. What a URL's holds is listed once: a request for a thousand objects, not for each."""
+
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
+
+    def has(self, name: str) -> bool:
+        """Whether something has this name, a path or URL in the folder."""
+        if is_url(name):
+            return opened(name)[1] in self._there
+        return os.path.lexists(name)
+
+    @cached_property
+    def _there(self) -> frozenset[str]:
+        system, path = opened(self._folder)
+        try:
+            return frozenset(system.find(path))
+        except Exception:  # there is no such folder yet, or it cannot be listed: asked again for each that is written
+            return frozenset()
 
 
 def token_of(name: str) -> str:
@@ -185,7 +232,7 @@ def tidy(name: str) -> None:
     """Remove the temporary file that a killed run may have left beside an output."""
     if not is_url(name):
         with contextlib.suppress(OSError):
-            Path(name).with_name(f".twc-{token_of(name)}.tmp").unlink()
+            Path(os.path.realpath(name)).with_name(f".twc-{token_of(name)}.tmp").unlink()
 
 
 def stamp(name: str) -> list[int] | None:
@@ -198,12 +245,23 @@ def stamp(name: str) -> list[int] | None:
             return None
         except Exception as error:
             raise UnreadableError(f"{name}: cannot be reached: {reason(error)}") from None
-        return [int(about.get("size") or 0), _changed(about)]
+        return _stamp_of(about)
     try:
         found = Path(name).stat()
     except OSError:
         return None
     return [found.st_size, found.st_mtime_ns]
+
+
+def changed_at(name: str) -> int:
+    """When, of what was just written, in ns; 0 where that cannot be found out now."""
+    with contextlib.suppress(UnreadableError):
+        return (stamp(name) or [0, 0])[1]
+    return 0
+
+
+def _stamp_of(about: dict[str, Any]) -> list[int]:
+    return [int(about.get("size") or 0), _changed(about)]
 
 
 def _changed(about: dict[str, Any]) -> int:
@@ -225,10 +283,10 @@ def sha256(data: bytes) -> str:
 def sha256_of(name: str) -> str:
     """The same of a file, which is not held in memory where it is a local one. UnreadableError."""
     if is_url(name):
-        return sha256(read(name, sys.maxsize))
+        return sha256(read(name, sys.maxsize)[0])
     digest = hashlib.sha256()
     try:
-        with Path(name).open("rb") as file:
+        with regular(name) as file:
             while block := file.read(_BLOCK):
                 digest.update(block)
     except OSError as error:

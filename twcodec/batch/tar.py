@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import itertools
 import json
 import tarfile
 import tempfile
@@ -58,7 +59,11 @@ def do(task: Task, make: Make, limit: int, job: Job) -> Record:
                     bad.append({"name": info.name, "error": str(data), "code": int(data.exit_code)})
                     continue
                 if PurePosixPath(info.name).suffix.lower() not in own and not task.members:
+                    if info.name in taken:
+                        bad.append({"name": info.name, "error": _TWICE, "code": int(ExitCode.OUTPUT)})
+                        continue
                     _add(tar, info, data)
+                    taken.add(info.name)
                     continue
                 name, seed = _name(info.name, suffix, taken), seed_of(task.seed, info.name)
                 try:
@@ -82,7 +87,7 @@ def do(task: Task, make: Make, limit: int, job: Job) -> Record:
         "source_mtime_ns": before[1],
         "sha256": sha256,
         "bytes": size,
-        "mtime_ns": (storage.stamp(task.target) or [0, 0])[1],
+        "mtime_ns": storage.changed_at(task.target),
         "branch": "",
         "seed": task.seed,
         "pictures": pictures,
@@ -95,15 +100,23 @@ def stamp_of(members: tuple[Member, ...]) -> str:
     """Of the files that are packed: 16 hexadecimal digits of their names, sizes and times of change."""
     digest = hashlib.sha256()
     for member in members:
-        about = [member.source, member.name, storage.stamp(member.source)]
+        try:
+            stamp = storage.stamp(member.source)
+        except UnreadableError:
+            stamp = None
+        about = [storage.absolute(member.source), member.name, stamp]
         digest.update(json.dumps(about).encode())
     return digest.hexdigest()[:16]
 
 
 def _name(name: str, suffix: str, taken: set[str]) -> str:
-    """Of an output in a tar file: a.twc, and a.jpg.twc where a.twc has come of a.png."""
-    short = str(PurePosixPath(name).with_suffix(suffix))
-    return name + suffix if short in taken else short
+    """Of an output in a tar file: a.twc; a.jpg.twc where a.twc has come of a.png; and a.jpg-2.twc after that."""
+    more = (f"{name}-{i}{suffix}" for i in itertools.count(2))
+    tried = itertools.chain([str(PurePosixPath(name).with_suffix(suffix)), name + suffix], more)
+    return next(one for one in tried if one not in taken)
+
+
+_TWICE = "there is something of this name already; it was left out"
 
 
 def extension(form: str) -> str:
@@ -130,6 +143,9 @@ def _entries(
                     if info.islnk() or info.issym():
                         yield info, UnreadableError(f"it is a link to {info.linkname}; only plain files are taken")
                     continue
+                if info.name.startswith("/") or ".." in info.name.split("/"):
+                    yield info, UnreadableError("its name leads out of the folder that it is unpacked in")
+                    continue
                 if info.size > limit:
                     yield info, LimitError(f"it has {info.size} bytes; {limit} are allowed")
                     continue
@@ -140,7 +156,9 @@ def _entries(
                 yield info, data
             while reading.read(_BLOCK):
                 pass
-            if reading.tail.strip(b"\0"):
+            if reading.content_end > tar.offset:
+                raise UnreadableError(f"the tar file is damaged at byte {tar.offset}, or another one follows")
+            if reading.size < tar.offset + tarfile.BLOCKSIZE:
                 raise UnreadableError("the tar file is truncated")
     except tarfile.TarError as error:
         raise UnreadableError(f"not a sound tar file: {error}") from None
@@ -153,13 +171,12 @@ def _packed(task: Task, limit: int, reading: _Hashed) -> Iterator[tuple[tarfile.
     for member in task.members:
         info = tarfile.TarInfo(member.name)
         try:
-            data = storage.read(member.source, limit)
+            data, (_, changed) = storage.read(member.source, limit)
         except TwcError as error:
             yield info, error
             continue
         reading.add(data)
-        changed = storage.stamp(member.source)
-        info.mtime = changed[1] // 10**9 if changed else 0
+        info.mtime = changed // 10**9
         yield info, data
 
 
@@ -170,16 +187,16 @@ def _input(source: str) -> Iterator[IO[bytes]]:
         with system.open(path, "rb") as file:
             yield file
     else:
-        with Path(source).open("rb") as file:
+        with storage.regular(source) as file:
             yield file
 
 
 class _Hashed:
-    """What is read through it, or told to it, is counted and hashed. tail: the last block, zeros in a tar file."""
+    """What is read through it, or told to it, is counted and hashed. content_end: the offset behind all but zeros."""
 
     def __init__(self) -> None:
         self.size, self._sha, self._file = 0, hashlib.sha256(), None
-        self.tail = b""
+        self.content_end = 0
 
     def of(self, file: Any) -> Any:
         """Read from this file."""
@@ -195,9 +212,10 @@ class _Hashed:
 
     def add(self, data: bytes) -> None:
         """This was read."""
+        if content := data.rstrip(b"\0"):
+            self.content_end = self.size + len(content)
         self.size += len(data)
         self._sha.update(data)
-        self.tail = (self.tail + data[-tarfile.BLOCKSIZE :])[-tarfile.BLOCKSIZE :]
 
     def sha256(self) -> str:
         """As `sha256sum` prints it."""

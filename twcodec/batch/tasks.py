@@ -60,7 +60,7 @@ class Job:
         return cls(**{**found, "settings": Settings(**settings)})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Member:
     """A picture that goes into a tar file. name: what it is called there."""
 
@@ -68,7 +68,7 @@ class Member:
     name: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Task:
     """One output. source, target: paths or URLs. key: what the manifest calls the output.
 

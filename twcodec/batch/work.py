@@ -19,6 +19,10 @@ MOST_SOURCE_BYTES = 4 << 30
 """Of a picture file. Pixels are limited as well, but a file is read before they are counted."""
 
 
+Read = tuple[bytes, list[int]]
+"""A source, and its stamp: see `storage.read`."""
+
+
 @dataclass(frozen=True)
 class Made:
     """The bytes of an output. branch: the transform that won; "" where pictures are decoded."""
@@ -47,7 +51,7 @@ class Worker:
         """As torch calls it: "cpu" or "cuda"."""
         return self._codec.model.device.type
 
-    def read(self, task: Task, most: int | None = None) -> bytes | TwcError | None:
+    def read(self, task: Task, most: int | None = None) -> Read | TwcError | None:
         """What the task starts from, or why there is nothing; may run while another task is worked on.
 
         None: what is larger than `most` bytes is read by `do`, and so are tar files.
@@ -60,15 +64,17 @@ class Worker:
             return storage.read(task.source, self._limit)
         except TwcError as error:
             return error
+        except MemoryError:
+            return None
 
-    def do(self, task: Task, data: bytes | TwcError | None = None) -> Record:
-        """The task, from reading to writing. data: what `read` gave. Nothing is raised: see `Record`."""
+    def do(self, task: Task, found: Read | TwcError | None = None) -> Record:
+        """The task, from reading to writing. found: what `read` gave. Nothing is raised: see `Record`."""
         start = time.perf_counter()
         try:
             if task.members or tar.is_tar(task.source):
                 record = tar.do(task, self.make, self._limit, self._job)
             else:
-                record = self._single(task, data if data is not None else storage.read(task.source, self._limit))
+                record = self._single(task, found or storage.read(task.source, self._limit))
         except TwcError as error:
             record = failed(task, error.exit_code, str(error))
             if lost(error):
@@ -80,10 +86,10 @@ class Worker:
             record = failed(task, ExitCode.INTERNAL, what)
         return {**record, "seconds": round(time.perf_counter() - start, 4)}
 
-    def _single(self, task: Task, data: bytes | TwcError) -> Record:
-        if isinstance(data, TwcError):
-            raise data
-        before = storage.stamp(task.source) or [len(data), 0]
+    def _single(self, task: Task, found: Read | TwcError) -> Record:
+        if isinstance(found, TwcError):
+            raise found
+        data, (_, changed) = found
         made = self.make(data, task.seed)
         storage.write(task.target, made.data, task.overwrite or self._job.force, self._job.fsync)
         return {
@@ -91,10 +97,10 @@ class Worker:
             "source": task.source,
             "source_bytes": len(data),
             "source_sha256": storage.sha256(data),
-            "source_mtime_ns": before[1],
+            "source_mtime_ns": changed,
             "sha256": storage.sha256(made.data),
             "bytes": len(made.data),
-            "mtime_ns": (storage.stamp(task.target) or [0, 0])[1],
+            "mtime_ns": storage.changed_at(task.target),
             "branch": made.branch,
             "seed": task.seed,
             **({"warnings": list(made.warnings)} if made.warnings else {}),

@@ -7,11 +7,11 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from typing import IO, Any
 
+from twcodec import isolated
 from twcodec.codec import resources
 from twcodec.errors import CorruptError, ExitCode, LimitError, MissingError, TwcError
 
@@ -46,7 +46,7 @@ def decoded(
     except ImportError:
         raise MissingError("--sandbox needs resource limits, which this system does not have") from None
     seconds, memory = timeout or MOST_SECONDS, resources.budget(max_memory)
-    command = [sys.executable, "-m", "twcodec", "decode", "--quiet", "--json", *arguments, "-", "-"]
+    command = [*isolated.command("twcodec.__main__"), "decode", "--quiet", "--json", *arguments, "-", "-"]
     environment = {name: os.environ[name] for name in _KEPT if name in os.environ}
     process = subprocess.Popen(
         command,

@@ -16,6 +16,7 @@ from twcodec.container.chunks import MAGIC
 from twcodec.errors import LimitError, OutputError, UnreadableError, UsageError
 
 PIPE = "-"
+TAKEN = "the output exists already; overwrite it with -f"
 _BLOCK = 1 << 20
 
 
@@ -102,7 +103,7 @@ def _check_path(path: Path, force: bool, source: Path | None) -> None:
     if source is not None and path.exists() and source.exists() and path.samefile(source):
         raise OutputError("the output is the input itself; give another name")
     if os.path.lexists(path) and not force:
-        raise OutputError("the output exists already; overwrite it with -f")
+        raise OutputError(TAKEN)
     folder = _target(path).parent
     if not folder.is_dir():
         raise OutputError(f"the folder {folder} does not exist")
@@ -165,10 +166,10 @@ def _publish(temporary: Path, path: Path, force: bool) -> None:
     try:
         os.link(temporary, path)
     except FileExistsError:
-        raise OutputError("the output exists already; overwrite it with -f") from None
+        raise OutputError(TAKEN) from None
     except OSError:  # a file system without hard links
         if os.path.lexists(path):
-            raise OutputError("the output exists already; overwrite it with -f") from None
+            raise OutputError(TAKEN) from None
         temporary.replace(path)
         return
     temporary.unlink()

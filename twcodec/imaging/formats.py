@@ -54,8 +54,8 @@ def format_for(name: str) -> str | None:
 
 
 def named(name: str) -> str:
-    """Pillow's name of a format that was typed: "jpg" is "JPEG". UsageError: there is none."""
-    found = {"JPG": "JPEG", "TIF": "TIFF"}.get(name.upper(), name.upper())
-    if found not in FORMATS:
+    """Pillow's name of a format that was typed: "jpg" is "JPEG", as any extension is. UsageError: there is none."""
+    found = name.upper() if name.upper() in FORMATS else format_for(f"x.{name}")
+    if found is None:
         raise UsageError(f"unknown format {name!r}; there are: {', '.join(FORMATS)}")
     return found

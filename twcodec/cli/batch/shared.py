@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import click
 
+from twcodec.batch import machine, names, storage
 from twcodec.batch import manifest as memory
-from twcodec.batch import names, storage, tar
-from twcodec.batch.run import Counts, Naming, Run, manifest_path, tasks
-from twcodec.batch.tasks import Engine, Job
+from twcodec.batch.run import Counts, Naming, Run, judged, manifest_path, orphans, tasks
+from twcodec.batch.tasks import Engine, Job, Task
 from twcodec.cli import options as common
 from twcodec.cli.batch.view import View
-from twcodec.cli.say import say, shown, tell
-from twcodec.codec import resources
+from twcodec.cli.say import say, shown
 from twcodec.codec.settings import MAX_SEED
-from twcodec.errors import ExitCode, UsageError
-
-_MEMORY_OF_ONE = 768 << 20
-"""Bytes that a process should have: 450 MB for a small picture, and room."""
+from twcodec.errors import ExitCode, UnreadableError, UsageError
 
 Command = Callable[..., Any]
 
@@ -38,8 +34,15 @@ def arguments(function: Command) -> Command:
         ),
         click.option("-r", "--recursive", is_flag=True, help="Also the folders in folders; their tree is kept."),
         click.option("--files-from", metavar="FILE", default=None, help="Read names from a file, or - for a pipe."),
-        click.option("--include", metavar="PATTERN", multiple=True, help="Only names like '*.jpg'; may be repeated."),
-        click.option("--exclude", metavar="PATTERN", multiple=True, help="No names like 'thumbs/*'; may be repeated."),
+        click.option(
+            "--include", metavar="PATTERN", multiple=True, help="Only names like '*.jpg', below SRC; may be repeated."
+        ),
+        click.option(
+            "--exclude",
+            metavar="PATTERN",
+            multiple=True,
+            help="No files or folders like 'thumbs', whatever is included.",
+        ),
         click.option("--keep-extension", is_flag=True, help="Put the new extension behind the old: photo.png.twc."),
     )(function)
 
@@ -49,12 +52,20 @@ def options(function: Command) -> Command:
     return common.apply(
         click.option("--jobs", type=click.IntRange(1, 1024), default=None, help="Pictures at once.  [default: by CPU]"),
         click.option("--shard", metavar="I/N", default="1/1", help="Do the I-th of N parts of all: for job arrays."),
-        click.option("--manifest", metavar="FILE", default=None, help="[default: twc-manifest.jsonl in DIR]"),
         click.option(
-            "--resume/--no-resume", default=True, show_default=True, help="Skip what the manifest says is done."
+            "--manifest",
+            metavar="FILE",
+            default=None,
+            help="[default: twc-manifest.jsonl in DIR; shards have their own]",
+        ),
+        click.option(
+            "--resume/--no-resume",
+            default=True,
+            show_default=True,
+            help="Skip what the manifest says is done; --no-resume -f: do all again.",
         ),
         click.option("--fail-fast", is_flag=True, help="Begin nothing more after the first failure."),
-        click.option("--max-errors", type=click.IntRange(1), default=None, help="... after so many failures."),
+        click.option("--max-errors", type=click.IntRange(1), default=None, help="Begin nothing more after so many."),
         click.option("--dry-run", is_flag=True, help="Only say what would be done."),
         click.option("--fsync", is_flag=True, help="Wait until each output is on the disk."),
         click.option("--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True),
@@ -120,8 +131,16 @@ def run(given: Given, job: Job, extensions: frozenset[str], suffix: str, seed: i
     folder, shard = storage.local_if_file(given.folder), _shard(given.shard)
     if not folder:
         raise UsageError("an empty folder name was given for --output-dir")
+    place = storage.Place(folder)
     if storage.is_url(folder):
         storage.opened(folder)  # or MissingError
+    selection = names.Selection(extensions, given.recursive, given.include, given.exclude)
+    left_out: list[str] = []
+    found = _found(given, selection, left_out, folder)
+    if not found:
+        raise UsageError(_nothing(given, left_out))
+    if not any(storage.is_url(one.source) or os.path.lexists(one.source) for one in found):
+        raise UnreadableError(f"{shown(found[0].source)}: there is no such file or folder")
     job = replace(
         job,
         device=given.device,
@@ -130,32 +149,30 @@ def run(given: Given, job: Job, extensions: frozenset[str], suffix: str, seed: i
         max_pixels=given.max_pixels,
         force=given.force,
         fsync=given.fsync,
-        remote=storage.is_url(folder),
+        remote=storage.is_url(folder) or any(storage.is_url(one.source) for one in found),
     )
-    selection = names.Selection(extensions, given.recursive, given.include, given.exclude)
-    left_out: list[str] = []
-    found = _found(given, selection, left_out, folder)
-    if not found:
-        raise UsageError(_nothing(given, left_out))
     planned = list(tasks(found, Naming(folder, suffix, given.keep_extension, pack, shard)))
+    del found
     settings = job.fingerprint(_digest(job))
     view = View(given.as_json, given.quiet, given.verbose)
     view.left_out(left_out)
     path = manifest_path(folder, given.manifest, shard)
     if given.dry_run:
-        return _dry_run(planned, path, settings, given, seed)
-    engines = _engines(given, job)
-    manifest = memory.Manifest(path, given.resume)
-    try:
+        entries = (memory.others(path) | memory.read(path) if path.exists() else {}) if given.resume else {}
+        return _dry_run(judged(planned, entries, settings, seed, given.force, place), view, given.quiet)
+    engines = _engines(given, job, len(planned))
+    with contextlib.closing(memory.Manifest(path, given.resume)) as manifest:
         manifest.begin(job, settings, seed=seed, shard=list(shard), folder=folder, resume=given.resume)
         limit = 1 if given.fail_fast else given.max_errors
-        whole = Run(*engines, manifest, settings, seed, limit, given.force)
-        with _stopping(whole, view) as signals, view.running(len(planned)):
-            counts = whole.go(planned, view.item)
-    finally:
-        manifest.close()
-    view.summary(counts, shown(str(path)))
-    return _code(counts, signals)
+        view.orphans(orphans(planned, manifest.entries, folder) if shard == (1, 1) else [])
+        whole = Run(*engines, manifest, settings, seed, limit, given.force, place)
+        try:
+            with _stopping(whole, view) as signals, view.running(len(planned)):
+                whole.go(planned, view.item)
+        finally:
+            if given.as_json or whole.counts.seen or whole.stop:  # else an error says all there is to say
+                view.summary(whole.counts, shown(str(path)))
+    return _code(whole.counts, signals)
 
 
 def _shard(text: str) -> tuple[int, int]:
@@ -193,29 +210,20 @@ def _digest(job: Job) -> bytes:
     return digest_of(catalogue.read(job.model, job.settings.quality)[1])
 
 
-def _dry_run(planned: list[Any], path: Path, settings: str, given: Given, seed: int | None) -> int:
+def _dry_run(found: Iterator[tuple[Task, str]], view: View, quiet: bool) -> int:
     """Say what would be done."""
-    entries = memory.read(path) if path.exists() and given.resume else {}
-    waiting = 0
-    for one in planned:
-        task, reason = one if isinstance(one, tuple) else (one, "")
-        entry = entries.get(task.key)
-        if reason:
-            tell(f"{shown(task.source)}: would fail: {reason}")
-        elif entry and entry.still_holds(settings, task, None if seed is None else tar.seed_of(seed, task.key)):
-            continue
-        elif not given.force and not (entry and entry.replaceable) and storage.is_taken(task.target):
-            tell(f"{shown(task.source)}: would fail: {storage.TAKEN}")
-        else:
-            waiting += 1
-            tell(f"{shown(task.source)} -> {shown(task.target)}")
-    if not given.quiet:
-        say(f"{waiting} of {len(planned)} would be done")
+    count = waiting = 0
+    for task, verdict in found:
+        count += 1
+        waiting += not verdict
+        view.would(task, verdict)
+    if not quiet:
+        say(f"{waiting} of {count} would be done")
     return ExitCode.OK
 
 
-def _engines(given: Given, job: Job) -> tuple[Callable[[], Engine], Callable[[], Engine] | None]:
-    """What does the work; and what does, alone and with all the memory, what was too large."""
+def _engines(given: Given, job: Job, most: int) -> tuple[Callable[[], Engine], Callable[[], Engine] | None]:
+    """What does the work, in at most `most` processes; and what does alone, with all memory, what was too large."""
     if given.engine == "ray":
         from twcodec.batch.on_ray import RayEngine
 
@@ -225,42 +233,11 @@ def _engines(given: Given, job: Job) -> tuple[Callable[[], Engine], Callable[[],
         raise UsageError("--address is that of a Ray cluster: give --engine ray, too")
     from twcodec.batch.local import LocalEngine
 
-    jobs = _local_jobs(job, given.jobs)
+    jobs = machine.jobs(job, given.jobs, most)
     if len(jobs) == 1:
         return (lambda: LocalEngine(jobs)), None
     alone = replace(jobs[0], threads=job.threads, max_memory=job.max_memory)
     return (lambda: LocalEngine(jobs)), (lambda: LocalEngine([alone]))
-
-
-def _local_jobs(job: Job, count: int | None) -> list[Job]:
-    """One for each process: a process for each GPU, or for each processor, and each with its share of the memory."""
-    resources.check_room_to_load()
-    devices = _devices(job.device)
-    memory = resources.budget(job.max_memory)
-    if devices:
-        of_each = [devices[i % len(devices)] for i in range(count or len(devices))]
-        share = max(resources.MIN_MEMORY, memory // len(of_each))
-        return [replace(job, device=device, max_memory=share) for device in of_each]
-    processors = resources.processors()
-    if count is None:
-        count = max(1, min(processors // (job.threads or 1), memory // _MEMORY_OF_ONE))
-    threads = job.threads or max(1, processors // count)
-    share = max(resources.MIN_MEMORY, memory // count)
-    return [replace(job, device="cpu", threads=threads, max_memory=share if count > 1 else job.max_memory)] * count
-
-
-def _devices(name: str) -> list[str]:
-    """The GPUs that are meant; none for the processor. Errors: as `open_codec`."""
-    if name == "cpu" or (name == "auto" and not resources.has_gpu()):
-        return []
-    common.make_ready()
-    import torch
-
-    from twcodec.codec.codec import find_device
-
-    if find_device(name).type == "cpu":
-        return []
-    return [f"cuda:{i}" for i in range(torch.cuda.device_count())] if name in ("auto", "cuda") else [name]
 
 
 @contextlib.contextmanager
@@ -275,7 +252,7 @@ def _stopping(whole: Run, view: View) -> Iterator[list[int]]:
         if len(seen) == 2:
             raise KeyboardInterrupt
         whole.stop = True
-        view.note("finishing what was begun; Ctrl-C again stops at once")
+        view.note_at_once("finishing what was begun; Ctrl-C again stops at once")
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

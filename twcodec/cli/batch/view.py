@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from twcodec.batch.run import MOST_FAILURES, Counts
+from twcodec.batch.run import DONE, MOST_FAILURES, Counts
 from twcodec.batch.tasks import Record, Task
 from twcodec.cli.say import as_text, say, shown, tell
 
@@ -19,8 +21,8 @@ if TYPE_CHECKING:
 EVERY = 10.0
 """Seconds between two lines where no bar can be shown."""
 
-LISTED = 50
-"""Failures in the summary."""
+LISTED, ALIKE = 50, 8
+"""Failures, and warnings, in the summary, and how many of them may say the same."""
 
 
 class View:
@@ -39,12 +41,35 @@ class View:
         if sources and not self._quiet:
             names = ", ".join(shown(source) for source in sources[: 10**9 if self._verbose else 5])
             more = "" if self._verbose or len(sources) <= 5 else ", ..."
-            say(f"left out, by their extensions: {len(sources)} files ({names}{more}); --include '*' takes them")
+            what = "1 file" if len(sources) == 1 else f"{len(sources)} files"
+            say(f"left out, by their extensions: {what} ({names}{more}); --include '*' takes them")
+
+    def orphans(self, keys: list[str]) -> None:
+        """Outputs of earlier runs that nothing makes any more."""
+        if keys and not self._quiet:
+            names = ", ".join(shown(key) for key in keys[:5])
+            more = ", ..." if len(keys) > 5 else ""
+            say(f"warning: outputs of earlier runs that come of nothing any more: {len(keys)} ({names}{more})")
+
+    def would(self, task: Task, verdict: str) -> None:
+        """What a run would do with a task."""
+        if self._json:
+            self._event("plan", source=task.source, output=task.key, verdict=verdict or "do")
+        elif not verdict:
+            tell(f"{shown(task.source)} -> {shown(task.target)}")
+        elif verdict != DONE:
+            tell(f"{shown(task.source)}: would fail: {verdict}")
 
     def note(self, line: str) -> None:
         """Something that happened."""
         if not self._quiet:
             self._say(line)
+
+    def note_at_once(self, line: str) -> None:
+        """The same from a signal's handler, which must not come between two halves of another line."""
+        if not self._quiet:
+            with contextlib.suppress(OSError):
+                os.write(2, f"twc: {line}\n".encode())
 
     @contextlib.contextmanager
     def running(self, total: int) -> Iterator[None]:
@@ -75,7 +100,8 @@ class View:
             self._say(_line(task, record))
         if self._bar:
             task_id = self._bar.task_ids[0]
-            self._bar.update(task_id, completed=self._seen, rate=self._rate())
+            skipped = self._seen - self._worked
+            self._bar.update(task_id, completed=self._worked, total=self._total - skipped, rate=self._rate())
         elif not self._quiet and not self._json and time.monotonic() - self._last >= EVERY:
             self._last = time.monotonic()
             say(f"{self._seen} of {self._total}, {self._rate()}, {self._left()}")
@@ -83,7 +109,7 @@ class View:
     def summary(self, counts: Counts, manifest: str) -> None:
         """How it went."""
         seconds = time.monotonic() - self._start
-        left = counts.total - counts.done - counts.skipped - counts.failed
+        left = counts.total - counts.seen
         self._event(
             "summary",
             done=counts.done,
@@ -100,18 +126,17 @@ class View:
         )
         if self._json:
             return
-        for source, error in counts.failures[:LISTED]:
-            say(f"{shown(source)}: {error}")
-        if len(counts.failures) > LISTED:
-            many = f"{len(counts.failures)}{'+' if len(counts.failures) >= MOST_FAILURES else ''}"
-            say(f"... {many} failures in all; the manifest has them: {manifest}")
+        if not self._quiet:
+            _list([(source, f"warning: {warning}") for source, warning in counts.warnings], manifest)
+        _list(counts.failures, manifest)
         if self._quiet and not counts.lost:
             return
         parts = [f"{counts.done} done", f"{counts.skipped} skipped", f"{counts.failed} failed"]
         parts += [f"{counts.bad} pictures in tar files failed"] * bool(counts.bad) + [f"{left} not begun"] * bool(left)
         sizes = f"; {_size(counts.source_bytes)} -> {_size(counts.bytes)}" if counts.done else ""
         branches = ", ".join(f"{name} {count}" for name, count in sorted(counts.branches.items()))
-        say(f"{', '.join(parts)}, of {counts.total}, in {_time(seconds)} ({self._rate()}){sizes}")
+        rate = f" ({self._rate()})" if counts.done else ""
+        say(f"{', '.join(parts)}, of {counts.total}, in {_time(seconds)}{rate}{sizes}")
         if branches:
             say(f"branches: {branches}")
         if counts.lost:
@@ -136,7 +161,20 @@ class View:
 
     def _left(self) -> str:
         seconds = time.monotonic() - self._start
-        return f"{_time((self._total - self._seen) * seconds / max(1, self._seen))} left"
+        return f"{_time((self._total - self._seen) * seconds / max(1, self._worked))} left"
+
+
+def _list(lines: list[tuple[str, str]], manifest: str) -> None:
+    """Sources with what there is to say of them: some of each kind, and not too many in all."""
+    seen: Counter[str] = Counter()
+    for source, text in lines:
+        seen[text] += 1
+        if seen[text] <= ALIKE and sum(min(n, ALIKE) for n in seen.values()) <= LISTED:
+            say(f"{shown(source)}: {text}")
+    told = sum(min(n, ALIKE) for n in seen.values())
+    if len(lines) > min(told, LISTED):
+        many = f"{len(lines)}{' or more' if len(lines) >= MOST_FAILURES else ''}"
+        say(f"... {many} such lines in all; the manifest has them: {manifest}")
 
 
 def _line(task: Task, record: Record) -> str:
