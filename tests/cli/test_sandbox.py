@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from twcodec import isolated
 from twcodec.cli import sandbox
 from twcodec.cli.deadline import deadline
 from twcodec.errors import CorruptError, LimitError
@@ -43,7 +44,7 @@ def stand_in(tmp_path, monkeypatch, script):
     program = tmp_path / "python"
     program.write_text(f"#!/bin/sh\n{script}\n")
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
-    monkeypatch.setattr(sandbox.sys, "executable", str(program))
+    monkeypatch.setattr(isolated.sys, "executable", str(program))
 
 
 def test_a_crash_is_an_error_and_no_crash(tmp_path, monkeypatch):
@@ -103,9 +104,9 @@ def test_a_deadline_ends_what_takes_too_long_and_nothing_else():
 @pytest.mark.parametrize("command", ["decode", "verify"])
 def test_a_timeout_is_a_limit_and_leaves_nothing(twc, file, tmp_path, command):
     names = [file, tmp_path / "o.png"] if command == "decode" else [file]
-    found = twc(command, "--timeout", "0.02", *names)
+    found = twc(command, "--timeout", "0.0005", *names)
     assert found.code == 6
-    assert "not done after 0.02 seconds (--timeout)" in found.err
+    assert "not done after 0.0005 seconds (--timeout)" in found.err
     assert not list(tmp_path.iterdir())
     assert twc(command, "--timeout", "0", *names).code == 2
 
