@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 EVERY = 10.0
 """Seconds between two lines where no bar can be shown."""
 
-LISTED, ALIKE = 50, 8
+LISTED, ALIKE = 100, 40
 """Failures, and warnings, in the summary, and how many of them may say the same."""
 
 
