@@ -8,7 +8,8 @@ import torch
 from torch.nn import functional
 
 from twcodec.errors import UsageError
-from twcodec.robustness.attacks import ATTACKS, Budget, Search, attacked
+from twcodec.robustness.attacks import ATTACKS, attacked
+from twcodec.robustness.search import Budget, Search
 
 SIDE = 12
 L2 = [name for name, attack in ATTACKS.items() if attack.l2]

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from twcodec.errors import UsageError
-from twcodec.robustness.attacks import Budget, attacked
+from twcodec.robustness.attacks import attacked
 from twcodec.robustness.objectives import OBJECTIVES, objective
+from twcodec.robustness.search import Budget
 
 
 class Coded(NamedTuple):

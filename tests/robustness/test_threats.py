@@ -9,8 +9,9 @@ from twcodec.codec.settings import Settings
 from twcodec.errors import UsageError
 from twcodec.imaging.picture import Picture
 from twcodec.models.differentiable import Differentiable
-from twcodec.robustness.attacks import Budget, attacked
+from twcodec.robustness.attacks import attacked
 from twcodec.robustness.defences import DEFENCES, encoded, squared_error
+from twcodec.robustness.search import Budget
 from twcodec.robustness.single import Attempt, attack_picture
 from twcodec.robustness.threats import Attacker, refinement
 

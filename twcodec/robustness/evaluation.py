@@ -24,9 +24,10 @@ from twcodec.codec.distortion import ms_ssim_loss
 from twcodec.codec.runtime import running
 from twcodec.errors import CorruptError, TwcError, UnreadableError, UsageError
 from twcodec.robustness.aggregate import figures
-from twcodec.robustness.attacks import ATTACKS, Budget, attacked
+from twcodec.robustness.attacks import ATTACKS, attacked
 from twcodec.robustness.defences import DEFENCES, Defence, Outcome, Pixels, squared_error
 from twcodec.robustness.objectives import OBJECTIVES
+from twcodec.robustness.search import Budget
 from twcodec.robustness.threats import THREATS, Attacker, Choice, Threat, refinement
 
 CLEAN = {"attack": "", "objective": "", "threat": "", "eps": 0.0}

@@ -17,8 +17,9 @@ from twcodec.codec.settings import Settings
 from twcodec.errors import UsageError
 from twcodec.imaging.picture import Picture
 from twcodec.models.differentiable_rate import Quantizer
-from twcodec.robustness.attacks import Budget, attacked
+from twcodec.robustness.attacks import attacked
 from twcodec.robustness.defences import Pixels, encoded, squared_error
+from twcodec.robustness.search import Budget
 from twcodec.robustness.threats import Attacker, Choice, Threat, refinement
 
 

@@ -17,8 +17,8 @@ from twcodec.codec.settings import Settings
 from twcodec.errors import UsageError
 from twcodec.models.differentiable import Coded, Differentiable
 from twcodec.models.differentiable_rate import Quantizer
-from twcodec.robustness.attacks import Loss
 from twcodec.robustness.objectives import objective
+from twcodec.robustness.search import Loss
 from twcodec.transforms import Draw
 
 if TYPE_CHECKING:
