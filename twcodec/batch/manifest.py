@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from twcodec import __version__
-from twcodec.batch import storage, tar
+from twcodec.batch import names, storage, tar
 from twcodec.batch.tasks import Job, Record, Task
 from twcodec.errors import CorruptError, OutputError, TwcError, UnsupportedError
 
@@ -195,7 +195,7 @@ def read(path: Path) -> dict[str, Entry]:
 def others(path: Path) -> dict[str, Entry]:
     """What the manifests beside this one say is done: those of runs with other shards. Bad ones say nothing."""
     found: dict[str, Entry] = {}
-    for beside in sorted(path.parent.glob("twc-manifest*.jsonl")):
+    for beside in sorted(path.parent.glob(names.MANIFESTS)):
         if beside != path:
             with contextlib.suppress(TwcError, OSError):
                 found |= {key: entry for key, entry in read(beside).items() if entry.status == "done"}

@@ -23,6 +23,9 @@ PICTURES = frozenset(
 
 TARS = frozenset([".tar"])
 
+MANIFESTS = "twc-manifest*.jsonl"
+"""What manifests are called; in place of the star a shard's has "-3-of-10"."""
+
 
 @dataclass(frozen=True, slots=True)
 class Found:
@@ -117,10 +120,6 @@ def _relative(path: str) -> str:
     return "/".join(parts)
 
 
-def _is_manifest(name: str) -> bool:
-    return name.startswith("twc-manifest") and name.endswith(".jsonl")
-
-
 def _inwards(name: str) -> str:
     """A name that leads nowhere but into a folder: what a bucket calls its objects is anybody's choice."""
     parts = [part for part in name.split("/") if part not in ("", ".")]
@@ -179,7 +178,7 @@ def _folder(folder: str, recursive: bool, avoid: str) -> Iterator[Found]:
         inside = (f for f in folders if not f.startswith(".") and os.path.realpath(Path(here, f)) != avoided)
         folders[:] = sorted(inside) if recursive else []
         for name in sorted(files):
-            if not name.startswith(".") and not _is_manifest(name):
+            if not name.startswith(".") and not fnmatch.fnmatch(name, MANIFESTS):
                 path = str(Path(here, name))
                 yield Found(path, _inside(path, folder))
     for error in closed:

@@ -10,14 +10,12 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
-from twcodec.batch import storage, tar
+from twcodec.batch import names, storage, tar
 from twcodec.batch.manifest import Entry, Manifest
 from twcodec.batch.names import Found
 from twcodec.batch.tasks import SEED_BITS, Engine, Listen, Member, Record, Task, failed
 from twcodec.errors import ExitCode, OutputError
 from twcodec.imaging.files import TAKEN
-
-MANIFEST = "twc-manifest.jsonl"
 
 
 @dataclass(frozen=True)
@@ -278,7 +276,7 @@ def manifest_path(folder: str, given: str | None, shard: tuple[int, int]) -> Pat
     """Where the manifest is: in the folder of the outputs, or, where that is a URL, in the current one."""
     if given:
         return Path(given)
-    name = MANIFEST if shard == (1, 1) else f"twc-manifest-{shard[0]}-of-{shard[1]}.jsonl"
+    name = names.MANIFESTS.replace("*", "" if shard == (1, 1) else f"-{shard[0]}-of-{shard[1]}")
     if storage.is_url(folder):
         return Path(f"{hashlib.sha256(folder.encode()).hexdigest()[:8]}-{name}")
     return Path(folder) / name

@@ -20,7 +20,7 @@ from typing import IO, TYPE_CHECKING, Any, BinaryIO
 from twcodec.batch import storage
 from twcodec.batch.names import PICTURES, TARS
 from twcodec.batch.tasks import SEED_BITS, Job, Member, Record, Task
-from twcodec.errors import ExitCode, LimitError, TwcError, UnreadableError
+from twcodec.errors import ExitCode, LimitError, OutputError, TwcError, UnreadableError
 from twcodec.imaging.files import write_output
 
 if TYPE_CHECKING:
@@ -55,29 +55,23 @@ def do(task: Task, make: Make, limit: int, job: Job) -> Record:
         with tarfile.open(fileobj=out, mode="w|", format=tarfile.PAX_FORMAT) as tar:
             entries = _packed(task, limit, reading) if task.members else _entries(task.source, own, limit, reading)
             for info, data in entries:
-                if isinstance(data, TwcError):
-                    bad.append({"name": info.name, "error": str(data), "code": int(data.exit_code)})
-                    continue
-                if PurePosixPath(info.name).suffix.lower() not in own and not task.members:
-                    if info.name in taken:
-                        bad.append({"name": info.name, "error": _TWICE, "code": int(ExitCode.OUTPUT)})
-                        continue
-                    _add(tar, info, data)
-                    taken.add(info.name)
-                    continue
-                name, seed = _name(info.name, suffix, taken), seed_of(task.seed, info.name)
                 try:
-                    made = make(data, seed)
+                    if isinstance(data, TwcError):
+                        raise data
+                    if task.members or PurePosixPath(info.name).suffix.lower() in own:
+                        name, seed = _name(info.name, suffix, taken), seed_of(task.seed, info.name)
+                        made = make(data, seed)
+                        info.name, data = name, made.data
+                        pictures.append({"name": name, "bytes": len(data), "branch": made.branch, "seed": seed})
+                    elif info.name in taken:
+                        raise OutputError("there is something of this name already; it was left out")
                 except TwcError as error:
                     bad.append({"name": info.name, "error": str(error), "code": int(error.exit_code)})
-                    continue
                 except MemoryError:
                     bad.append({"name": info.name, "error": "out of memory", "code": int(ExitCode.LIMIT)})
-                    continue
-                info.name = name
-                _add(tar, info, made.data)
-                taken.add(name)
-                pictures.append({"name": name, "bytes": len(made.data), "branch": made.branch, "seed": seed})
+                else:
+                    _add(tar, info, data)
+                    taken.add(info.name)
         size, sha256 = out.size, out.sha256()
     return {
         "status": "done",
@@ -114,9 +108,6 @@ def _name(name: str, suffix: str, taken: set[str]) -> str:
     more = (f"{name}-{i}{suffix}" for i in itertools.count(2))
     tried = itertools.chain([str(PurePosixPath(name).with_suffix(suffix)), name + suffix], more)
     return next(one for one in tried if one not in taken)
-
-
-_TWICE = "there is something of this name already; it was left out"
 
 
 def extension(form: str) -> str:

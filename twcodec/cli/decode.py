@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from dataclasses import dataclass
 from functools import partial
@@ -68,12 +67,12 @@ def command(
     how = _How(written_as, precision, model, device, threads, max_memory, max_pixels)
     with options.about(source, target):
         if sandboxed:
-            found, result = how.in_a_sandbox(data, timeout)
+            made, result = how.in_a_sandbox(data, timeout)
+            with write_output(target, force) as file:
+                file.write(made)
         else:
             with deadline.deadline(timeout):
-                found, result = how.here(data, source, quiet)
-        with write_output(target, force) as file:
-            file.write(found)
+                result = how.here(data, source, target, force, quiet)
     options.warn(shown(target, "standard output"), tuple(result["warnings"]), quiet)
     if as_json:
         tell(json.dumps(result), target == PIPE)
@@ -84,7 +83,7 @@ def command(
 
 @dataclass(frozen=True)
 class _How:
-    """The options of decoding. Its methods return a picture file, and what there is to say of it."""
+    """The options of decoding. Its methods return what there is to say of a picture, as `--json` has it."""
 
     form: str
     precision: Precision
@@ -94,8 +93,8 @@ class _How:
     max_memory: int | None
     max_pixels: int
 
-    def here(self, data: bytes, source: str, quiet: bool) -> tuple[bytes, dict[str, Any]]:
-        """Decode in this process."""
+    def here(self, data: bytes, source: str, target: str, force: bool, quiet: bool) -> dict[str, Any]:
+        """Decode in this process, and write the picture."""
         limits = Limits(pixels=self.max_pixels)
         container = Container.from_bytes(data, limits)
         header = container.header
@@ -115,13 +114,13 @@ class _How:
 
         with working(f"decoding {shown(source)}", header.width * header.height, quiet):
             picture = decode()
-        file = io.BytesIO()
-        warnings = write_image(to_image(picture), file, self.form, picture.metadata)
+        with write_output(target, force) as file:
+            warnings = write_image(to_image(picture), file, self.form, picture.metadata)
         about = {"width": picture.width, "height": picture.height, "mode": picture.mode, "format": self.form}
-        return file.getvalue(), {**about, "warnings": list(warnings)}
+        return {**about, "warnings": list(warnings)}
 
     def in_a_sandbox(self, data: bytes, timeout: float | None) -> tuple[bytes, dict[str, Any]]:
-        """Decode in a process that may do little; nothing of the file is looked at here."""
+        """Decode in a process that may do little, and return its picture file, too; nothing is looked at here."""
         given: dict[str, Any] = {
             "--format": self.form,
             "--precision": self.precision,
