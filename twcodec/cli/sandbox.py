@@ -27,7 +27,7 @@ _BYTES_A_PIXEL, _LEAST_BYTES = 16, 1 << 26
 _MOST_WORDS, _BLOCK = 1 << 16, 1 << 16
 
 _PATIENCE = 0.05
-"""Seconds between two looks at how it goes, where its output does not tell."""
+"""Seconds between two looks at how much has come."""
 
 _KEPT = ("HOME", "LANG", "LC_ALL", "PATH", "TMPDIR", "TWC_MODEL_DIR", "GOMP_SPINCOUNT", "VIRTUAL_ENV", "PYTHONPATH")
 """Environment variables that the process sees."""
@@ -88,7 +88,8 @@ def _talk(process: subprocess.Popen[bytes], data: bytes, seconds: float, most: i
         thread.start()
     end = time.monotonic() + seconds
     while process.poll() is None and len(out) <= most and time.monotonic() < end:
-        threads[1].join(_PATIENCE)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_PATIENCE)
     late = process.poll() is None and len(out) <= most
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)  # and what it may have started, which holds the pipes
