@@ -56,6 +56,25 @@ def attacked(results: dict[str, Any], quality: float) -> None:
         print("| " + " | ".join(cells) + " |")
 
 
+def beside_avif(folder: Path) -> dict[str, dict[str, float]]:
+    """Worst loss of a file over that of AVIF's of the very same picture, and how many are over twice it.
+
+    Only pictures that were made for nobody's defence are the same for all; without a defence, that is all of them.
+    """
+    rows = [json.loads(line) for line in (folder / "rows.jsonl").read_text().splitlines()]
+    names = ("quality", "attack", "objective", "threat", "eps", "picture")
+    avif = {tuple(row[n] for n in names): row["loss"] for row in rows if row["defence"] == "AVIF"}
+    found: dict[str, list[float]] = {}
+    for row in rows:
+        key = tuple(row[n] for n in names)
+        if key in avif and (row["defence"] == "none" or row["threat"] not in ("white", "adaptive")):
+            found.setdefault(row["defence"], []).append(row["loss"] / avif[key])
+    return {
+        name: {"files": len(ratios), "worst": round(max(ratios), 3), "over twice": sum(r > 2 for r in ratios)}
+        for name, ratios in found.items()
+    }
+
+
 def main() -> None:
     runs = []
     for folder in map(Path, sys.argv[1:]):
@@ -69,7 +88,10 @@ def main() -> None:
             f"{c['name']}: {'holds' if c['holds'] else '**fails** (' + c['detail'] + ')'}" for c in results["sanity"]
         ]
         print("\nSanity checks: " + "; ".join(held) + ".")
-        runs.append({name: value for name, value in results.items() if name != "examples"})
+        beside = beside_avif(folder) if (folder / "rows.jsonl").exists() else {}
+        for name, found in beside.items():
+            print(f"\n{name}, over AVIF's of the same picture: {found}", file=sys.stderr)
+        runs.append({"beside AVIF": beside} | {name: value for name, value in results.items() if name != "examples"})
     (HERE / "results" / "robustness.json").write_text(json.dumps({"runs": runs}, indent=1) + "\n")
 
 
