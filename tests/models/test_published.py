@@ -15,6 +15,7 @@ import torch
 from twcodec.codec.codec import Codec
 from twcodec.codec.distortion import psnr
 from twcodec.codec.settings import Settings
+from twcodec.codec.view import View
 from twcodec.container import Container
 from twcodec.errors import CorruptError, ExitCode, LimitError, UnreadableError, UnsupportedError, UsageError
 from twcodec.exact import hyperprior
@@ -424,6 +425,25 @@ def test_tiles_leave_no_seams(architecture, folder):
         x_hat = family.g_s(y, quality)
         assert torch.allclose(family.g_a(x, quality, tile=8), y, rtol=1e-4, atol=1e-4 * float(y.abs().max()))
         assert torch.allclose(family.g_s(y, quality, tile=8), x_hat, rtol=1e-4, atol=1e-4 * float(x_hat.abs().max()))
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_a_crop_is_the_crop_of_the_whole_picture(architecture, folder, crop):
+    codec = loaded(checkpoint(architecture, folder), architecture)
+    data = codec.encode_picture(crop(270, 190), Settings(transform="always", seed=1))[0]
+    whole = codec.decode_picture(data).samples
+    for left, top, width, height in ((0, 0, 5, 5), (100, 133, 90, 17), (31, 200, 1, 70), (60, 60, 64, 64)):
+        part = codec.decode_picture(data, view=View((left, top, width, height))).samples
+        assert np.array_equal(part, whole[top : top + height, left : left + width])
+
+
+@pytest.mark.parametrize("architecture", [a for a in ARCHITECTURES if official.is_variable(a)])
+def test_variable_rates_reach_a_target(architecture, folder, crop):
+    codec = loaded(checkpoint(architecture, folder), architecture)
+    picture = crop(256, 256)
+    low, high = (len(codec.encode_picture(picture, Settings(q))[0]) for q in codec.model.qualities)
+    size = (low + high) // 2
+    assert 0.98 * size <= len(codec.encode_picture(picture, Settings(target_size=size))[0]) <= size
 
 
 def test_a_header_that_would_fill_the_memory_is_not_parsed(monkeypatch):

@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Protocol
 
-from twcodec.codec.settings import Precision, Settings
+from twcodec.codec.settings import TARGETS, Precision, Settings
 from twcodec.container.limits import DEFAULT_LIMITS
 
 Kind = Literal["encode", "decode"]
@@ -45,6 +45,9 @@ class Job:
             decides: dict[str, Any] = {"form": self.form, "precision": self.precision}
         else:
             decides = {**asdict(self.settings), "precision": self.precision, "metadata": self.metadata}
+            for kind in TARGETS:  # where there is none, manifests of before there were any still hold
+                if decides[f"target_{kind}"] is None:
+                    del decides[f"target_{kind}"]
             decides["model"] = digest.hex()
         text = json.dumps({"kind": self.kind, **decides}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -9,6 +9,7 @@ import torch
 
 from twcodec.codec import distortion, refine
 from twcodec.codec.allocator import give_back_freed_memory
+from twcodec.codec.candidates import PLAIN
 from twcodec.codec.grid import Input, reconstruct
 from twcodec.codec.lanes import Lanes
 from twcodec.codec.memory import LARGE
@@ -134,6 +135,48 @@ def quantised(job: Job, estimated: Branch) -> Branch:
     assert estimated.latents is not None
     symbols = job.model.family.entropy.quantise(*estimated.latents, job.quality)
     return _scored(job, estimated.candidate, symbols)
+
+
+class Probe:
+    """The picture as it is, analysed once, and what it comes to at any quality."""
+
+    def __init__(self, job: Job) -> None:
+        """job: its quality is where y is first computed; other qualities only scale it."""
+        self._job = job
+        x = Input(job.samples, job.levels, PLAIN.draw, job.model.family.stride)
+        self._y = job.model.family.g_a(x, job.quality, job.analysis, job.tile)
+        self._symbols: tuple[float, Symbols] | None = None
+        self._branch: tuple[float, Branch] | None = None
+
+    def bits(self, quality: float) -> float:
+        """Of the coded symbols, estimated."""
+        return float(self._job.model.family.entropy.bits(self._symbols_at(quality)).item())
+
+    def error(self, quality: float) -> float:
+        """Mean squared error of values in 0 .. 1, in the type in which branches are scored."""
+        return float(self._scored_at(quality).error.item())
+
+    def branch(self, quality: float) -> Branch | None:
+        """The branch, as `run` would have it but for the last bits of y; None where symbols were estimated."""
+        ranked_only = self._job.model.family.entropy.side_by_side
+        return None if ranked_only or self._job.settings.effort else self._scored_at(quality)
+
+    def _scored_at(self, quality: float) -> Branch:
+        if self._branch is None or self._branch[0] != quality:
+            self._branch = None
+            symbols = self._symbols_at(quality)
+            self._symbols = None
+            self._branch = quality, _scored(replace(self._job, quality=quality), PLAIN, symbols)
+        return self._branch[1]
+
+    def _symbols_at(self, quality: float) -> Symbols:
+        if self._symbols is None or self._symbols[0] != quality:
+            job, self._symbols, self._branch = self._job, None, None
+            y = job.model.family.at_quality(self._y, job.quality, quality)
+            z = job.model.family.h_a(y, job.analysis, job.tile)
+            _make_room(job)
+            self._symbols = quality, job.model.family.entropy.estimate(y, z, quality)
+        return self._symbols[1]
 
 
 def _analyse(job: Job, candidate: Candidate) -> tuple[Tensor, Tensor]:

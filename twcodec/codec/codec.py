@@ -12,11 +12,12 @@ from PIL.Image import Image
 
 from twcodec.codec import decode as decoding
 from twcodec.codec import encode as encoding
-from twcodec.codec import guard
+from twcodec.codec import guard, target
 from twcodec.codec.precision import check_bf16, for_decoding
 from twcodec.codec.resources import check_max_memory
 from twcodec.codec.runtime import running
 from twcodec.codec.settings import MAX_THREADS, Guard, Metric, Precision, Score, Settings, TransformMode
+from twcodec.codec.view import View
 from twcodec.container import Container, Limits
 from twcodec.container.header import AVIF
 from twcodec.container.limits import DEFAULT_LIMITS
@@ -65,12 +66,16 @@ class Codec:
         score: Score = "exact",
         guard: Guard = "none",
         effort: int = 0,
+        target_bpp: float | None = None,
+        target_size: int | None = None,
+        target_psnr: float | None = None,
         max_pixels: int = DEFAULT_LIMITS.pixels,
     ) -> bytes:
         """Compress a picture (a PIL image, a path, bytes or a stream) to the bytes of a TWC file.
 
         quality: the model's scale, 1 to 7 for the default; None is 4, or a model's only one. ways, transform,
-        transforms, seed, metric, score, guard, effort: see `Settings`.
+        transforms, seed, metric, score, guard, effort: see `Settings`. target_bpp, target_size, target_psnr: bits a
+        pixel, bytes or dB to aim at in place of a quality: at most one.
         metadata: "all" or "none". Errors: UsageError, UnreadableError, LimitError, VerificationError, MissingError.
         """
         settings = Settings(
@@ -84,32 +89,44 @@ class Codec:
             score=score,
             guard=guard,
             effort=effort,
+            target_bpp=target_bpp,
+            target_size=target_size,
+            target_psnr=target_psnr,
         )
         picture = read(image, metadata, max_pixels)
         return self.encode_picture(picture, settings)[0]
 
-    def decode(self, data: bytes, *, max_pixels: int = DEFAULT_LIMITS.pixels) -> Image:
+    def decode(
+        self,
+        data: bytes,
+        *,
+        crop: tuple[int, int, int, int] | None = None,
+        scale: int = 1,
+        max_pixels: int = DEFAULT_LIMITS.pixels,
+    ) -> Image:
         """The picture in the bytes of a TWC file, as a PIL image with its metadata in `info`.
 
-        Errors: UnreadableError, CorruptError, UnsupportedError, LimitError.
+        crop: left, top, width, height of the part that is wanted. scale: 2, 4 or 8 for a half, a quarter, an eighth of
+        the sides. Errors: UnreadableError, CorruptError, UnsupportedError, LimitError, UsageError.
         """
-        return to_image(self.decode_picture(data, Limits(pixels=max_pixels)))
+        return to_image(self.decode_picture(data, Limits(pixels=max_pixels), View(crop, scale)))
 
     def encode_picture(self, picture: Picture, settings: Settings) -> tuple[bytes, Report]:
         """As `encode`, from a picture that was read, with the report of what was tried."""
         precision = settings.precision if settings.precision != "auto" else self._precision
         with running(self.model.device, self._threads):
             settings = replace(settings, precision=precision)
-            return encoding.encode(self.model, picture, settings, self._max_memory)
+            encode = target.encode if settings.target else encoding.encode
+            return encode(self.model, picture, settings, self._max_memory)
 
-    def decode_picture(self, data: bytes, limits: Limits = DEFAULT_LIMITS) -> Picture:
+    def decode_picture(self, data: bytes, limits: Limits = DEFAULT_LIMITS, view: View = View()) -> Picture:
         """As `decode`, before it becomes a PIL image."""
         container = Container.from_bytes(data, limits)
         if container.header.kind == AVIF:
-            return guard.decode(container, self._max_memory)
+            return guard.decode(container, self._max_memory, view)
         with running(self.model.device, self._threads):
             model = self._model_for(container)
-            return decoding.decode(model, container, for_decoding(self._precision), self._max_memory)
+            return decoding.decode(model, container, for_decoding(self._precision), self._max_memory, view)
 
     def decode_symbols(self, data: bytes, limits: Limits = DEFAULT_LIMITS) -> Symbols:
         """The integer symbols in a file, the same on every device, checked against the file's checksum.

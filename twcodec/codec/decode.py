@@ -8,6 +8,7 @@ import torch
 
 from twcodec.codec import grid, memory
 from twcodec.codec.beside import carried
+from twcodec.codec.view import View, deep
 from twcodec.container.header import COLOURS
 from twcodec.errors import CorruptError
 from twcodec.exact.symbols import Symbols, symbols_crc
@@ -21,20 +22,32 @@ if TYPE_CHECKING:
 
 @torch.inference_mode()
 def decode(
-    model: Model, container: Container, dtype: torch.dtype = torch.float32, max_memory: int | None = None
+    model: Model,
+    container: Container,
+    dtype: torch.dtype = torch.float32,
+    max_memory: int | None = None,
+    view: View = View(),
 ) -> Picture:
-    """The picture in a file. dtype: in which the synthesis computes. max_memory: see `memory.plan`.
+    """The picture in a file, or what is wanted of it. dtype: in which the synthesis computes. max_memory: see
+    `memory.plan`.
 
-    CorruptError, UnsupportedError: as the container's contents give cause. LimitError: more memory is needed than is
-    allowed.
+    All symbols are decoded, but only what the view's crop depends on is synthesised: the pixels are those of the whole
+    picture. CorruptError, UnsupportedError: as the container's contents give cause. LimitError: more memory is needed
+    than is allowed. UsageError: see `View`.
     """
-    header, size = container.header, _size(container)
-    tile = memory.for_decoding(model, size, dtype, max_memory)
+    header = container.header
+    depth = view.depth_of(header.mode, header.depth)
+    size, window = _size(container, depth), view.window(header.height, header.width)
+    tile = memory.for_decoding(model, size, dtype, max_memory, window)
     plane, metadata = carried(container)
     y_hat = _symbols(model, container).y_hat
-    shape, levels = (size.channels, size.height, size.width), (1 << header.depth) - 1
-    samples = grid.reconstruct(model, y_hat, header.quality, transform_of(header), shape, levels, dtype, tile)
-    return Picture(grid.to_array(samples, header.depth), header.mode, header.depth, plane, metadata)
+    shape, levels = (size.channels, size.height, size.width), (1 << depth) - 1
+    how = shape, levels, dtype, tile, window
+    samples = grid.to_array(grid.reconstruct(model, y_hat, header.quality, transform_of(header), *how), depth)
+    if plane is not None and window is not None:
+        plane = plane[window].copy()
+    picture = Picture(samples, header.mode, depth, plane, metadata)
+    return view.scaled(picture if depth == header.depth else deep(picture, samples))
 
 
 def verify(model: Model, container: Container, max_memory: int | None = None) -> None:
@@ -70,11 +83,12 @@ def _symbols(model: Model, container: Container) -> Symbols:
     return symbols
 
 
-def _size(container: Container) -> memory.Size:
+def _size(container: Container, depth: int | None = None) -> memory.Size:
     header = container.header
+    depth = depth or header.depth
     beside = 0 if container.alpha is None else header.height * header.width
     shape = header.height, header.width, COLOURS[header.mode]
-    return memory.Size(*shape, 4 if header.depth == 16 else 1, beside, len(container.data))
+    return memory.Size(*shape, 4 if depth == 16 else 1, beside, len(container.data))
 
 
 def transform_of(header: Header) -> Draw:

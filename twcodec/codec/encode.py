@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from twcodec.models.model import Model
 
 
-@torch.inference_mode()
 def encode(model: Model, picture: Picture, settings: Settings, max_memory: int | None = None) -> tuple[bytes, Report]:
     """Compress a picture. Returns the file and what was tried for it. max_memory: see `memory.plan`.
 
@@ -32,7 +31,17 @@ def encode(model: Model, picture: Picture, settings: Settings, max_memory: int |
     memory is needed than is allowed. VerificationError: the coded symbols do not decode. MissingError: a guard is asked
     for, and Pillow has no AVIF.
     """
-    obstacle = guard.obstacle(picture, max_memory) if settings.guard == "avif" else None
+    obstacle = guard_obstacle(picture, settings, max_memory)
+    return run(prepared(model, picture, settings, max_memory), picture, obstacle)
+
+
+def guard_obstacle(picture: Picture, settings: Settings, max_memory: int | None) -> str | None:
+    """Why no guard is made, though it was asked for. MissingError: see `encode`."""
+    return guard.obstacle(picture, max_memory) if settings.guard == "avif" else None
+
+
+def prepared(model: Model, picture: Picture, settings: Settings, max_memory: int | None) -> branch.Job:
+    """What there is to do. Errors as `encode`, but for VerificationError."""
     levels, quality = (1 << picture.depth) - 1, model.check_quality(settings.quality)
     if settings.effort:
         refine.check(model)
@@ -40,10 +49,22 @@ def encode(model: Model, picture: Picture, settings: Settings, max_memory: int |
     scoring = _scoring(picture, settings, analysis)
     tile = memory.for_encoding(model, _size(picture), settings, scoring, max_memory)
     samples = grid.to_samples(picture.samples, model.device)
-    job = branch.Job(model, samples, levels, settings, quality, analysis, scoring, tile)
+    return branch.Job(model, samples, levels, settings, quality, analysis, scoring, tile)
+
+
+@torch.inference_mode()
+def run(
+    job: branch.Job, picture: Picture, obstacle: str | None = None, plain: branch.Branch | None = None
+) -> tuple[bytes, Report]:
+    """Do it: run the branches, choose one, code it. VerificationError: see `encode`.
+
+    obstacle: see `guard_obstacle`. plain: the branch of the picture as it is, where it was run before.
+    """
+    settings = job.settings
     tried = candidates(settings, picture.height, picture.width)
-    branches = branch.run(job, tried)
-    frame = _frame(job, picture, len(tried))
+    branches = [plain] if plain and tried[0] == plain.candidate else []
+    branches += branch.run(job, tried[len(branches) :])
+    frame = frame_of(job, picture, len(tried))
     overhead = len(frame.to_bytes())
     scored = choice.score(branches, job, overhead)
     winner = choice.best(scored)
@@ -57,7 +78,7 @@ def encode(model: Model, picture: Picture, settings: Settings, max_memory: int |
         data = _guard_file(frame, guarded).to_bytes()
         return data, _report(job, picture, scored, len(scored), len(data), guarded)
     if settings.verify:
-        _verify(model, scored[winner])
+        _verify(job.model, scored[winner])
     data = _filled(frame, scored[winner]).to_bytes()
     return data, _report(job, picture, scored, winner, len(data), guarded, obstacle)
 
@@ -78,7 +99,7 @@ def _size(picture: Picture) -> memory.Size:
     return memory.Size(height, width, channels, 4 if picture.depth == 16 else 1)
 
 
-def _frame(job: branch.Job, picture: Picture, ways: int) -> Container:
+def frame_of(job: branch.Job, picture: Picture, ways: int) -> Container:
     """The file without its symbols: what every branch's file has in common."""
     header = Header(
         width=picture.width,

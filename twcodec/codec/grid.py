@@ -62,6 +62,10 @@ def latent_size(draw: Draw, height: int, width: int, stride: int) -> tuple[int, 
     return -(-size[0] // stride), -(-size[1] // stride)
 
 
+Window = tuple[slice, slice]
+"""Rows and columns of a picture."""
+
+
 def reconstruct(
     model: Model,
     y_hat: Tensor,
@@ -71,16 +75,37 @@ def reconstruct(
     levels: int,
     dtype: torch.dtype = torch.float32,
     tile: int = TILE,
+    window: Window | None = None,
 ) -> Tensor:
     """What the decoder gives back: synthesise, clip, round, crop, invert the transform.
 
     y_hat: (M, h, w). shape: (C, H, W) of the picture. dtype: in which the synthesis computes. tile: latents a side of
-    the tiles on which it does. Returns (C, H, W) integers in 0 .. levels, uint8 or int32.
+    the tiles on which it does. window: the part of the picture that is wanted; no more is synthesised than what it
+    depends on. Returns (C, H, W), or what the window has of it, integers in 0 .. levels, uint8 or int32.
     """
     channels, height, width = shape
-    rows, columns = draw.size(height, width)
-    x = model.family.g_s(y_hat, quality, dtype, partial(_rounded, channels, levels), tile)
-    return draw.undo(x[:, :rows, :columns])
+    finish = partial(_rounded, channels, levels)
+    if window is None:
+        rows, columns = draw.size(height, width)
+        x = model.family.g_s(y_hat, quality, dtype, finish, tile)
+        return draw.undo(x[:, :rows, :columns])
+    family = model.family
+    spans = draw.part(*window, height, width)
+    near = [
+        _latents(span, family.stride, family.reach, size) for span, size in zip(spans, y_hat.shape[1:], strict=True)
+    ]
+    x = family.g_s(y_hat[:, near[0], near[1]], quality, dtype, finish, tile)
+    inner = [_from(span, family.stride * seen.start) for span, seen in zip(spans, near, strict=True)]
+    return draw.undo_part(x[:, inner[0], inner[1]])
+
+
+def _latents(span: slice, stride: int, reach: int, size: int) -> slice:
+    """The latents on which some pixels depend, along one axis of `size`."""
+    return slice(max(0, span.start // stride - reach), min(size, -(-span.stop // stride) + reach))
+
+
+def _from(span: slice, origin: int) -> slice:
+    return slice(span.start - origin, span.stop - origin)
 
 
 def _rounded(channels: int, levels: int, x: Tensor) -> Tensor:

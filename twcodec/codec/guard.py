@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from twcodec.codec import resources
 from twcodec.codec.beside import carried
+from twcodec.codec.view import View
 from twcodec.container.header import COLOURS, Header
 from twcodec.errors import CorruptError, LimitError
 from twcodec.imaging import avif
@@ -115,19 +116,22 @@ def _samples(payload: bytes, height: int, width: int, channels: int, depth: int)
     return (found >= _HALF).astype(found.dtype) if depth == 1 else found
 
 
-def decode(container: Container, max_memory: int | None = None) -> Picture:
-    """The picture in a file whose payload is AVIF. max_memory: as elsewhere, bytes that the process may use in all.
+def decode(container: Container, max_memory: int | None = None, view: View = View()) -> Picture:
+    """The picture in a file whose payload is AVIF, as it is wanted. max_memory: as elsewhere, bytes that the process
+    may use in all.
 
     CorruptError: the stream is not what the header says, or the decoded samples are not those of the encoder.
     LimitError: more memory is needed than is allowed. MissingError: Pillow has no AVIF.
     """
     header = container.header
-    plane, metadata = carried(container)
+    view.window(header.height, header.width)
+    view.depth_of(header.mode, header.depth)
     _check_memory(header, max_memory)
     samples = _samples(container.data, header.height, header.width, COLOURS[header.mode], header.depth)
     if zlib.crc32(samples.tobytes()) != header.symbols_crc:
         raise CorruptError("the checksum of the decoded samples does not match; the file is damaged")
-    return Picture(samples, header.mode, header.depth, plane, metadata)
+    plane, metadata = carried(container)  # last: two bytes are an alpha plane of any size
+    return view.cut(Picture(samples, header.mode, header.depth, plane, metadata))
 
 
 def _check_memory(header: Header, max_memory: int | None) -> None:

@@ -6,7 +6,7 @@ holds most of them counts. docs/decisions.md has what was measured beside it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -18,6 +18,7 @@ from twcodec.exact.wavefront import MOST_POSITIONS, PART, TAPS
 from twcodec.models.footprint import TILE
 
 if TYPE_CHECKING:
+    from twcodec.codec.grid import Window
     from twcodec.codec.settings import Settings
     from twcodec.models.footprint import Footprint
     from twcodec.models.model import Model
@@ -104,20 +105,29 @@ def for_encoding(model: Model, size: Size, settings: Settings, scoring: torch.dt
     return plan(model, grid, _encoding(model.family.footprint, grid, size, settings), itemsize, budget)
 
 
-def for_decoding(model: Model, size: Size, dtype: torch.dtype, budget: int | None) -> int:
-    """As `for_encoding`. dtype: in which the synthesis computes."""
+def for_decoding(
+    model: Model, size: Size, dtype: torch.dtype, budget: int | None, window: Window | None = None
+) -> int:
+    """As `for_encoding`. dtype: in which the synthesis computes. window: what is synthesised, None for all."""
     grid, of = _grid(model, size), model.family.footprint
-    picture, copied = _picture(size), 4 * of.m if of.in_place else 0
+    shown = replace(size, height=_length(window[0]), width=_length(window[1])) if window else size
+    picture, copied = _picture(shown), 4 * of.m if of.in_place else 0
     positions, y_hat = grid[0] * grid[1], 4 * of.m
+    seen = _grid(model, shown)
+    synthesised = min(positions, (seen[0] + 2 * model.family.reach) * (seen[1] + 2 * model.family.reach))
     held = Held(
-        with_tile=size.beside + positions * (y_hat + copied) + picture,
+        with_tile=size.beside + positions * y_hat + synthesised * copied + picture,
         without=max(
             _symbols_alone(of, grid, size),
             size.beside + positions * y_hat + 2 * picture,
-            size.beside + picture + _WRITTEN * size.pixels,
+            size.beside + picture + _WRITTEN * shown.pixels,
         ),
     )
     return plan(model, grid, held, dtype.itemsize, budget)
+
+
+def _length(span: slice) -> int:
+    return int(span.stop - span.start)
 
 
 def check_symbols(model: Model, size: Size, budget: int | None) -> None:
@@ -178,6 +188,8 @@ def _encoding(of: Footprint, grid: tuple[int, int], size: Size, settings: Settin
     kept = (ways - 1 + estimated) * (symbols + (0 if large else y_hat))  # of the branches before
     if settings.effort:  # the plain branch beside the refined one
         kept += symbols + (0 if large else y_hat)
+        latents += 4 * of.m
+    if settings.target:  # y at the quality of the search beside y at others
         latents += 4 * of.m
     quantise = latents + kept + symbols + y_hat + together * _context(of)
     synthesise = kept + symbols + y_hat + (latents if estimated or settings.effort else 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -20,6 +21,7 @@ MAX_THREADS = 1024
 
 MAX_SEED = (1 << 32) - 1
 MAX_EFFORT = 9
+TARGETS = ("bpp", "size", "psnr")
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,8 @@ class Settings:
     winner's distortion in fp32, as the decoder has it, for the report; not for pictures of over 2^24 pixels.
     guard: "avif" also tries an AVIF stream, which is sent if every branch's loss is more than `guard.THRESHOLD` times
     its own; no learned file changes by that. effort: 0 to 9, how long latents are refined for this very picture, see
-    `refine`; 0 is not at all. Only with metric "mse".
+    `refine`; 0 is not at all. Only with metric "mse". target_bpp, target_size, target_psnr: at most one, in place of a
+    quality: bits a pixel, bytes, or dB of the whole file, see `target`.
     """
 
     quality: float | None = None
@@ -49,6 +52,15 @@ class Settings:
     measure: bool = False
     guard: Guard = "none"
     effort: int = 0
+    target_bpp: float | None = None
+    target_size: int | None = None
+    target_psnr: float | None = None
+
+    @property
+    def target(self) -> tuple[str, float] | None:
+        """What is aimed at, one of `TARGETS`, and its value; None: a quality."""
+        given = [(kind, getattr(self, f"target_{kind}")) for kind in TARGETS]
+        return next((pair for pair in given if pair[1] is not None), None)
 
     def __post_init__(self) -> None:
         """UsageError: a value that cannot be meant. The quality is checked against the model later."""
@@ -75,3 +87,13 @@ class Settings:
             raise UsageError(f"the seed {self.seed} is out of range; 0 to {MAX_SEED} is possible")
         for name in self.transforms:
             by_name(name)
+        self._check_targets()
+
+    def _check_targets(self) -> None:
+        given = {kind: getattr(self, f"target_{kind}") for kind in TARGETS}
+        given = {kind: value for kind, value in given.items() if value is not None}
+        if len(given) + (self.quality is not None) > 1:
+            raise UsageError("give one of quality, target bpp, target size and target PSNR")
+        for kind, value in given.items():
+            if type(value) not in (int, float) or not 0 < value < math.inf:
+                raise UsageError(f"the target {kind} {value!r} is no number above 0")

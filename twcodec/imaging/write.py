@@ -40,7 +40,7 @@ def write_image(
         coded.save(file, format, **row.options, **_metadata_options(kept, format))
     except Exception as error:  # Pillow's plugins raise whatever their encoders do
         raise OutputError(f"cannot be written as {format}: {' '.join(str(error).split())[:200]}") from error
-    _deliver(file, fo)
+    deliver(file, fo)
     return (*warnings, *lost)
 
 
@@ -80,7 +80,8 @@ def _tiff_directory(metadata: Metadata) -> Image.Exif:
     return tags
 
 
-def _deliver(file: io.BytesIO, fo: BinaryIO) -> None:
+def deliver(file: io.BytesIO, fo: BinaryIO) -> None:
+    """Write a file that is made. OutputError, BrokenPipeError: as `write_image`."""
     try:
         fo.write(file.getbuffer())
     except BrokenPipeError:

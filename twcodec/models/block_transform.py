@@ -84,10 +84,20 @@ class BlockTransform:
         return len(self._log_gain)
 
     @property
+    def reach(self) -> int:
+        """Latents on every side of a pixel's own on which it depends."""
+        return 2 * self.depth["g_s"] + self._bank_reach
+
+    @property
+    def _bank_reach(self) -> int:
+        """Of the bank and the filter behind it."""
+        return 2 if self.lap else 1
+
+    @property
     def footprint(self) -> Footprint:
         """What it takes of memory."""
         bank, width = (len(self._weights[torch.float32][f"g_s.{name}.bias"]) for name in ("bank", "filter.0"))
-        serial, halo = self.entropy.side_by_side, 2 if self.lap else 1
+        serial, halo = self.entropy.side_by_side, self._bank_reach
         return Footprint(self.m, self.n, self.features, serial, True, True, halo, of_blocks(bank, width))
 
     def g_a(self, x: Windows, quality: float, dtype: torch.dtype = torch.float32, tile: int = TILE) -> Tensor:
@@ -99,6 +109,10 @@ class BlockTransform:
         for i in range(self.depth["g_a"]):
             y = tiled_in_place(partial(self._block, f"g_a.blocks.{i}", dtype), y, tile, 2)
         return y.mul_(self.gain(quality))
+
+    def at_quality(self, y: Tensor, before: float, after: float) -> Tensor:
+        """What g_a gives at quality `after`, but for the last bits, from what it gave at `before`."""
+        return y * (self.gain(after) / self.gain(before))
 
     def h_a(self, y: Tensor, dtype: torch.dtype = torch.float32, tile: int = TILE) -> Tensor:
         """y: (M, h, w) to z: (N, ceil(h / 4), ceil(w / 4)). dtype: in which the layers compute. tile: as in g_a."""
@@ -125,7 +139,7 @@ class BlockTransform:
         for i in range(self.depth["g_s"]):
             h = tiled_in_place(partial(self._block, f"g_s.blocks.{i}", dtype), h, tile, 2)
         pixels = partial(self._synthesis_bank, dtype)
-        return tiled(lambda part: finish(pixels(part)), h, tile, 2 if self.lap else 1, up=BLOCK)
+        return tiled(lambda part: finish(pixels(part)), h, tile, self._bank_reach, up=BLOCK)
 
     def _analysis_bank(self, dtype: torch.dtype, x: Tensor) -> Tensor:
         """(3, 16 h, 16 w) to (M, h, w); the picture's edges are repeated where the bank reaches over them."""

@@ -36,8 +36,11 @@ class Family(Protocol):
     @property
     def rows(self) -> int: ...  # noqa: D102
     @property
+    def reach(self) -> int: ...  # noqa: D102
+    @property
     def footprint(self) -> Footprint: ...  # noqa: D102
     def g_a(self, x: Windows, quality: float, dtype: torch.dtype = ..., tile: int = ...) -> Tensor: ...  # noqa: D102
+    def at_quality(self, y: Tensor, before: float, after: float) -> Tensor: ...  # noqa: D102
     def h_a(self, y: Tensor, dtype: torch.dtype = ..., tile: int = ...) -> Tensor: ...  # noqa: D102
     def g_s(  # noqa: D102
         self, y_hat: Tensor, quality: float, dtype: torch.dtype = ..., finish: Network = ..., tile: int = ...

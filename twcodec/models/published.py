@@ -55,6 +55,7 @@ class Published:
         self._networks = {torch.float32: {name: _filled(net, name, file, device) for name, net in networks.items()}}
         self.entropy = _entropy(file, architecture, n, m, device)
         self.rows = len(file.tensor("gains", (None,), "int32")) if architecture.variable else 1
+        self.reach = architecture.halo[1]
         held = architecture.h_s(n, m)[-1].outputs if architecture.h_s and architecture.context else 0
         context, hyper = architecture.context, architecture.h_a is not None
         self.footprint = Footprint(m, n, held, context, hyper, False, architecture.halo[1], architecture.working(n))
@@ -66,6 +67,10 @@ class Published:
         """
         halo = self.stride * self._architecture.halo[0]
         return tiled(self._network("g_a", dtype), x, self.stride * tile, halo, down=self.stride)
+
+    def at_quality(self, y: Tensor, _before: float, _after: float) -> Tensor:
+        """What g_a gives at another quality: the same, for gains are part of the entropy path."""
+        return y
 
     def h_a(self, y: Tensor, dtype: torch.dtype = torch.float32, tile: int = TILE) -> Tensor:
         """y: (M, h, w) to z: (N, ceil(h / 4), ceil(w / 4)); with a factorised prior y itself is what is coded."""

@@ -37,6 +37,18 @@ class Placement:
         """The inverse of `apply`, bit for bit. x: (..., H', W')."""
         return undo_flip_turn(crop_shift(x, self.dy, self.dx), self.turn)
 
+    def part(self, rows: slice, columns: slice, height: int, width: int) -> tuple[slice, slice]:
+        """Where `apply` puts a window of a picture of height x width: rows and columns of what it makes."""
+        if self.turn & TRANSPOSE:
+            rows, columns, height, width = columns, rows, width, height
+        rows = _mirrored(rows, height) if self.turn & FLIP_ROWS else rows
+        columns = _mirrored(columns, width) if self.turn & FLIP_COLUMNS else columns
+        return _moved(rows, self.dy), _moved(columns, self.dx)
+
+    def undo_part(self, x: Tensor) -> Tensor:
+        """As `undo`, of a window that `part` gave. x: (..., h', w')."""
+        return undo_flip_turn(x, self.turn)
+
     def describe(self) -> dict[str, int | bool]:
         """The parameters under readable names, for `twc info`."""
         return {
@@ -81,6 +93,14 @@ def grid_shift(x: Tensor, dy: int, dx: int) -> Tensor:
 def crop_shift(x: Tensor, dy: int, dx: int) -> Tensor:
     """The inverse of `grid_shift`."""
     return x[..., dy:, dx:]
+
+
+def _mirrored(span: slice, size: int) -> slice:
+    return slice(size - span.stop, size - span.start)
+
+
+def _moved(span: slice, by: int) -> slice:
+    return slice(span.start + by, span.stop + by)
 
 
 def _reflected(size: int, shift: int, like: Tensor) -> Tensor:

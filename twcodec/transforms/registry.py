@@ -23,6 +23,8 @@ class Draw(Protocol):
     def size(self, height: int, width: int) -> tuple[int, int]: ...  # noqa: D102
     def apply(self, x: Tensor) -> Tensor: ...  # noqa: D102
     def undo(self, x: Tensor) -> Tensor: ...  # noqa: D102
+    def part(self, rows: slice, columns: slice, height: int, width: int) -> tuple[slice, slice]: ...  # noqa: D102
+    def undo_part(self, x: Tensor) -> Tensor: ...  # noqa: D102
     def describe(self) -> dict[str, int | bool]: ...  # noqa: D102
 
 
