@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import zlib
 from collections.abc import Iterable, Iterator
+from typing import BinaryIO
 
 from construct import Bytes, Int8ub, Int32ub, Struct
 
@@ -42,8 +44,7 @@ def split(data: bytes, limits: Limits) -> list[Chunk]:
 
     Errors: UnreadableError (no TWC file), UnsupportedError (major version), LimitError, CorruptError.
     """
-    if len(data) > limits.file_bytes:
-        raise LimitError(f"the file has {len(data)} bytes, the limit is {limits.file_bytes}")
+    _check_length(len(data), limits)
     _check_prefix(data)
     chunks = list(_walk(data, limits))
     if not chunks or chunks[-1][0] != b"TEND":
@@ -54,9 +55,39 @@ def split(data: bytes, limits: Limits) -> list[Chunk]:
     return chunks[:-1]
 
 
+def without_data(stream: BinaryIO, limits: Limits) -> list[Chunk]:
+    """HEAD and the ancillary chunks of a seekable stream, from its first byte; the others are passed over unread.
+
+    Only what is read is checked, and a file that was cut ends where it was cut: `split` must see it before a symbol is
+    decoded. Errors: UnreadableError (no TWC file), UnsupportedError (major version), LimitError, CorruptError.
+    """
+    stream.seek(0, os.SEEK_END)
+    end = stream.tell()  # not every stream's seek says it
+    _check_length(end, limits)
+    stream.seek(0)
+    _check_prefix(stream.read(PREFIX_BYTES))
+    at, found = PREFIX_BYTES, []
+    for _ in range(limits.chunks):
+        stream.seek(at)
+        start = stream.read(_CHUNK.sizeof())
+        following = at + FRAME_BYTES + int.from_bytes(start[:4], "big")
+        if len(start) < _CHUNK.sizeof() or following > end or start[4:] == b"TEND":
+            break
+        if start[4:] == b"HEAD" or is_ancillary(start[4:]):
+            frame = start + stream.read(following - at - len(start))
+            found.append(_next_chunk(frame, 0, at)[:2])
+        at = following
+    return found
+
+
 def _framed(kind: bytes, payload: bytes) -> bytes:
     crc = zlib.crc32(payload, zlib.crc32(kind))
     return bytes(_CHUNK.build({"length": len(payload), "type": kind})) + payload + bytes(_CRC.build({"crc": crc}))
+
+
+def _check_length(length: int, limits: Limits) -> None:
+    if length > limits.file_bytes:
+        raise LimitError(f"the file has {length} bytes, the limit is {limits.file_bytes}")
 
 
 def _check_prefix(data: bytes) -> None:
@@ -94,8 +125,8 @@ def _walk(data: bytes, limits: Limits) -> Iterator[Chunk]:
             raise CorruptError(f"{len(data) - at} bytes follow the closing TEND chunk")
 
 
-def _next_chunk(data: bytes, at: int) -> tuple[bytes, bytes, int]:
-    """Type, payload and the offset behind the chunk that begins at byte `at`."""
+def _next_chunk(data: bytes, at: int, before: int = 0) -> tuple[bytes, bytes, int]:
+    """Type, payload and the offset behind the chunk that begins at byte `at` of `data`, which begins at `before`."""
     left = len(data) - at - FRAME_BYTES
     if left < 0:
         raise CorruptError(f"truncated: the file ends inside a chunk, after {len(data)} bytes")
@@ -105,7 +136,7 @@ def _next_chunk(data: bytes, at: int) -> tuple[bytes, bytes, int]:
     body_end = at + 8 + head.length
     crc = _CRC.parse(data[body_end : body_end + 4]).crc
     if crc != zlib.crc32(data[at + 4 : body_end]):
-        raise CorruptError(f"damaged: the checksum of the chunk at byte {at} does not match")
+        raise CorruptError(f"damaged: the checksum of the chunk at byte {before + at} does not match")
     if not head.type.isalpha():
-        raise CorruptError(f"the chunk at byte {at} has a type that is not four letters")
+        raise CorruptError(f"the chunk at byte {before + at} has a type that is not four letters")
     return head.type, data[at + 8 : body_end], body_end + 4

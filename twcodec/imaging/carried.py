@@ -21,6 +21,30 @@ _XMP_KEYWORD = "XML:com.adobe.xmp"
 _NO_TEXT = frozenset({_RAW_EXIF, _XMP_KEYWORD, "xmp", "exif", "icc_profile", "compression", "comment"})
 
 
+_PILLOWS_OWN = frozenset(
+    "adobe adobe_transform aspect background bbox blend chromaticity comment compression default_image disposal dpi "
+    "duration exif extension gamma icc_profile interlace jfif jfif_density jfif_unit jfif_version loop photoshop "
+    "progression progressive quality raw_mode resolution srgb timestamp transparency version xmp".split()
+)
+"""Keys of `info` by which Pillow's plugins mean numbers and bytes: a text of that name, from a stranger's file, would
+be taken for one of them when the image is converted or saved."""
+
+
+def as_info(metadata: Metadata) -> dict[str, object]:
+    """The other way: what Pillow's plugins would have in `info`.
+
+    It holds `icc_profile`, `exif` (with the prefix that JPEG wants), `xmp` as bytes, and each text under its keyword.
+    """
+    info: dict[str, object] = {keyword: value for keyword, value in metadata.text if keyword not in _PILLOWS_OWN}
+    if metadata.icc:
+        info["icc_profile"] = metadata.icc
+    if metadata.exif:
+        info["exif"] = b"Exif\0\0" + metadata.exif
+    if metadata.xmp:
+        info["xmp"] = metadata.xmp
+    return info
+
+
 def carried(image: Image.Image) -> Metadata:
     """Everything that travels with `image`, which must be decoded: PNG puts text behind its pixels.
 
@@ -76,9 +100,9 @@ def _xmp(image: Image.Image) -> bytes | None:
 
 
 def _text(image: Image.Image) -> tuple[tuple[str, str], ...]:
-    """PNG text, and the comment of a JPEG or GIF file under PNG's keyword for it."""
+    """The text of PNG and TWC, and the comment of a JPEG or GIF file under PNG's keyword for it."""
     pairs: list[tuple[str, str]] = []
-    if image.format in ("PNG", None):  # a Pillow image that was copied has forgotten its format
+    if image.format in ("PNG", "TWC", None):  # a Pillow image that was copied has forgotten its format
         for keyword, value in image.info.items():
             if isinstance(keyword, str) and isinstance(value, str) and keyword not in _NO_TEXT:
                 pairs.append((keyword, str(value)))

@@ -6,31 +6,17 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from twcodec.imaging.carried import as_info
 from twcodec.imaging.picture import Picture
-
-_PILLOWS_OWN = frozenset(
-    "adobe adobe_transform aspect background bbox blend chromaticity comment compression default_image disposal dpi "
-    "duration exif extension gamma icc_profile interlace jfif jfif_density jfif_unit jfif_version loop photoshop "
-    "progression progressive quality raw_mode resolution srgb timestamp transparency version xmp".split()
-)
-"""Keys of `info` by which Pillow's plugins mean numbers and bytes: a text of that name, from a stranger's file, would
-be taken for one of them when the image is converted or saved."""
 
 
 def to_image(picture: Picture) -> Image.Image:
     """The image that `read_picture` saw, in `picture.mode` exactly; it shares no memory with the picture.
 
-    info holds `icc_profile`, `exif` (with the prefix that JPEG wants), `xmp` as bytes, and each text under its keyword.
+    info holds what `carried.as_info` says.
     """
     image = Image.fromarray(_array(picture))
-    metadata = picture.metadata
-    image.info.update(pair for pair in metadata.text if pair[0] not in _PILLOWS_OWN)
-    if metadata.icc:
-        image.info["icc_profile"] = metadata.icc
-    if metadata.exif:
-        image.info["exif"] = b"Exif\0\0" + metadata.exif
-    if metadata.xmp:
-        image.info["xmp"] = metadata.xmp
+    image.info.update(as_info(picture.metadata))
     return image
 
 
