@@ -30,7 +30,7 @@ def test_any_name_is_taken(twc, photo, coded_bytes, tmp_path, what):
     assert file.read_bytes() == coded_bytes
     assert twc("decode", "-f", file, picture).code == 0
     assert twc("verify", "--quiet", file).code == 0
-    assert len(twc("info", file).out.splitlines()) == 6
+    assert len(twc("info", file).out.splitlines()) == 10
     assert set(tmp_path.iterdir()) == {picture, file}
     twc("encode", picture, file).refused(7, "exists already")
     twc("info", picture).refused(3, "not a TWC file")

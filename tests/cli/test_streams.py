@@ -190,8 +190,8 @@ def test_nothing_a_library_prints_gets_into_the_data(twc, photo, monkeypatch):
     """Once data goes to standard output, prints go to standard error."""
     from twcodec.cli import encode
 
-    def noisy(name, force, write=encode.write_output):
-        manager = write(name, force)
+    def noisy(name, force, fsync, write=encode.write_output):
+        manager = write(name, force, fsync=fsync)
         file = manager.__enter__()
         os.write(1, b"noise\n")
         file.write(b"")

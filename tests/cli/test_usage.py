@@ -28,7 +28,7 @@ def test_each_command_has_a_help_page_with_an_example(twc, command):
 def test_the_version(twc):
     import twcodec
 
-    assert twc("--version").out.decode() == f"twc {twcodec.__version__}\n"
+    assert twc("--version").out.decode().splitlines()[0] == f"twc {twcodec.__version__}"
 
 
 @pytest.mark.parametrize(
@@ -299,3 +299,15 @@ def test_an_interruption_is_one_line(twc, photo, monkeypatch):
 
     monkeypatch.setattr(codec.Codec, "encode_picture", interrupted)
     twc("encode", photo, "-").refused(130, "interrupted")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("photo.jpg",), "Did you mean 'encode IN OUT'?"),
+        (("photo.TWC", "photo.png"), "Did you mean 'decode IN OUT'?"),
+        (("encode", "-q", "4,5", "a.png", "b.twc"), "'4,5' is no number"),
+    ],
+)
+def test_what_a_newcomer_types_is_met_with_what_to_type(twc, arguments, words):
+    twc(*arguments).misused(words)

@@ -10,13 +10,13 @@ import os
 import stat
 import sys
 from collections.abc import Iterator
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import unquote
 
 from twcodec.errors import LimitError, MissingError, OutputError, UnreadableError
-from twcodec.imaging.files import TAKEN, write_output
+from twcodec.imaging.files import TAKEN, folder_to_disk, write_output
 
 LOST = frozenset([errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE])
 """Errors of the place, not of one file. Nothing else would fare better there."""
@@ -119,26 +119,31 @@ def write(name: str, data: bytes, overwrite: bool, fsync: bool = False) -> None:
     if is_url(name):
         _put(name, data, overwrite)
         return
-    make_folder(name)
-    with write_output(name, overwrite, token_of(name)) as file:
+    make_folder(name, fsync)
+    with write_output(name, overwrite, token_of(name), fsync) as file:
         file.write(data)
-        if fsync:
-            to_disk(file)
 
 
-def to_disk(file: BinaryIO) -> None:
-    """Wait until what was written is on the disk."""
-    file.flush()
-    os.fsync(file.fileno())
-
-
-def make_folder(name: str) -> None:
-    """The folder that a file is to lie in. OutputError."""
+def make_folder(name: str, fsync: bool = False) -> None:
+    """The folder that a file is to lie in. fsync: it is on the disk, too. OutputError."""
     folder = Path(name).parent
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"the folder {folder} cannot be made: {error.strerror}") from error
+    if fsync:
+        _way_to_disk(folder.resolve())
+
+
+@lru_cache(4096)
+def _way_to_disk(folder: Path) -> None:
+    """Put the names of a folder and of those above it on the disk, as far up as they may be read.
+
+    All of them, since another process may have made them a moment ago and not have synced them yet.
+    """
+    with contextlib.suppress(OutputError):
+        for outer in folder.parents:
+            folder_to_disk(outer)
 
 
 def _put(url: str, data: bytes, overwrite: bool) -> None:

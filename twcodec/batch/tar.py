@@ -238,11 +238,9 @@ class _Written:
 def _output(target: str, overwrite: bool, fsync: bool) -> Iterator[Any]:
     """A file that becomes `target`: beside it on a disk, in a temporary file where it goes to an object store."""
     if not storage.is_url(target):
-        storage.make_folder(target)
-        with write_output(target, overwrite, storage.token_of(target)) as file:
+        storage.make_folder(target, fsync)
+        with write_output(target, overwrite, storage.token_of(target), fsync) as file:
             yield _Written(file)
-            if fsync:
-                storage.to_disk(file)
         return
     with tempfile.TemporaryDirectory(prefix="twc-") as folder:
         path = Path(folder) / "out.tar"

@@ -34,6 +34,7 @@ class Job:
     max_pixels: int = DEFAULT_LIMITS.pixels
     settings: Settings = field(default_factory=Settings)
     metadata: str = "all"
+    icc: str = "keep"
     form: str = "PNG"
     force: bool = False
     fsync: bool = False
@@ -45,6 +46,7 @@ class Job:
             decides: dict[str, Any] = {"form": self.form, "precision": self.precision}
         else:
             decides = {**asdict(self.settings), "precision": self.precision, "metadata": self.metadata}
+            decides |= {"icc": self.icc} if self.icc != "keep" else {}
             for kind in TARGETS:  # where there is none, manifests of before there were any still hold
                 if decides[f"target_{kind}"] is None:
                     del decides[f"target_{kind}"]

@@ -115,7 +115,7 @@ class Worker:
 
         if not data:
             raise UnreadableError("the file is empty")
-        picture = read(data, self._job.metadata, self._job.max_pixels)
+        picture = read(data, self._job.metadata, self._job.max_pixels, self._job.icc)
         out, report = self._codec.encode_picture(picture, replace(self._job.settings, seed=seed))
         return Made(out, report.chosen.transform, report.warnings)
 

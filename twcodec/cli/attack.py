@@ -6,7 +6,7 @@ import json
 
 import click
 
-from twcodec.cli import options
+from twcodec.cli import complete, options
 from twcodec.cli.progress import working
 from twcodec.cli.say import say, shown, tell
 from twcodec.codec import resources
@@ -16,8 +16,8 @@ from twcodec.imaging.files import PIPE, check_output, input_pipe, write_output
 
 
 @click.command("attack", short_help="Make an adversarial picture.")
-@click.argument("source", metavar="IN")
-@click.argument("target", metavar="OUT.png")
+@click.argument("source", metavar="IN", type=options.FILE)
+@click.argument("target", metavar="OUT.png", type=options.FILE)
 @click.option(
     "--attack",
     "name",
@@ -67,7 +67,13 @@ from twcodec.imaging.files import PIPE, check_output, input_pipe, write_output
 )
 @click.option("-q", "--quality", type=float, default=None, help="Of the codec that is attacked.")
 @click.option("--ways", type=int, default=2, show_default=True, help="Branches of the codec that is attacked.")
-@click.option("--transforms", metavar="NAME,...", default=None, help="Transforms that it draws from.")
+@click.option(
+    "--transforms",
+    metavar="NAME,...",
+    default=None,
+    shell_complete=complete.transforms,
+    help="Transforms that it draws from.",
+)
 @click.option(
     "--effort", type=click.IntRange(0, MAX_EFFORT), default=0, show_default=True, help="With which it refines latents."
 )
@@ -102,12 +108,12 @@ def command(
 ) -> None:
     """Change the picture IN a little, so that the codec does badly on it, and write it as an 8-bit PNG.
 
-    What is reported was coded: bits and PSNR of the picture and of the adversarial one, by `twc encode` with the
-    attacked settings and with --transform never.
-
     \b
     twc attack photo.png adversarial.png
     twc attack --objective rate --threat transfer --eps 8 photo.png adversarial.png
+
+    What is reported was coded: bits and PSNR of the picture and of the adversarial one, by `twc encode` with the
+    attacked settings and with --transform never.
     """
     if not source:
         raise UsageError("an empty file name was given")

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
-from twcodec.cli import deadline, options, sandbox
+from twcodec.cli import complete, deadline, options, sandbox, views
 from twcodec.cli.progress import working
 from twcodec.cli.say import say, shown, tell
 from twcodec.container import Container
@@ -21,12 +23,22 @@ from twcodec.imaging.formats import format_for, named
 
 if TYPE_CHECKING:
     from twcodec.codec.settings import Precision
+    from twcodec.codec.view import View
+    from twcodec.container import Header
+    from twcodec.imaging.picture import Picture
 
 
 @click.command("decode", short_help="Turn a TWC file back into a picture.")
-@click.argument("source", metavar="IN")
-@click.argument("target", metavar="OUT")
-@click.option("--format", "form", default=None, help="PNG, JPEG, TIFF, ...  [default: by OUT's extension, else PNG]")
+@click.argument("source", metavar="IN", type=options.FILE)
+@click.argument("target", metavar="OUT", type=options.FILE)
+@click.option(
+    "--format",
+    "form",
+    default=None,
+    shell_complete=complete.formats,
+    help="PNG, JPEG, TIFF, ...  [default: by OUT's extension, else PNG]",
+)
+@views.options
 @options.precision("fp32; in bf16 pixels are a little off")
 @options.apply(options.model, options.device, options.threads, options.max_memory, options.max_pixels)
 @deadline.option
@@ -36,7 +48,7 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Decode in a process of its own that may do little: for strangers' files.",
 )
-@options.apply(options.force, options.as_json, options.quiet)
+@options.apply(options.force, options.fsync, options.as_json, options.quiet)
 def command(
     source: str,
     target: str,
@@ -50,29 +62,35 @@ def command(
     timeout: float | None,
     sandboxed: bool,
     force: bool,
+    fsync: bool,
     as_json: bool,
     quiet: bool,
+    icc: str,
+    **wanted: Any,
 ) -> None:
     """Turn the TWC file IN (- for standard input) into the picture OUT (- for standard output).
 
     \b
     twc decode photo.twc photo.png
     twc decode photo.twc photo.jpg
+    twc decode --crop 100,50,640,480 --scale 1/2 photo.twc part.png
     twc decode --format tiff - - < photo.twc > photo.tif
     """
     with options.about(source, target):
         check_output(target, force, source)
         written_as = _format(form, target)
         data = read_input(source, DEFAULT_LIMITS.file_bytes)
-    how = _How(written_as, precision, model, device, threads, max_memory, max_pixels)
+    write = partial(write_output, target, force, fsync=fsync)
+    view = views.view(**wanted)
+    how = _How(written_as, view, icc, precision, model, device, threads, max_memory, max_pixels)
     with options.about(source, target):
         if sandboxed:
             made, result = how.in_a_sandbox(data, timeout)
-            with write_output(target, force) as file:
+            with write() as file:
                 file.write(made)
         else:
             with deadline.deadline(timeout):
-                result = how.here(data, source, target, force, quiet)
+                result = how.here(data, source, write, quiet)
     options.warn(shown(target, "standard output"), tuple(result["warnings"]), quiet)
     if as_json:
         tell(json.dumps(result), target == PIPE)
@@ -81,11 +99,17 @@ def command(
         say(f"{shown(source)} -> {name}: {result['width']}x{result['height']} {result['mode']}, {written_as}")
 
 
+_Write = Callable[[], AbstractContextManager[BinaryIO]]
+"""Opens the output."""
+
+
 @dataclass(frozen=True)
 class _How:
     """The options of decoding. Its methods return what there is to say of a picture, as `--json` has it."""
 
     form: str
+    view: View
+    icc: str
     precision: Precision
     model: str
     device: str
@@ -93,40 +117,71 @@ class _How:
     max_memory: int | None
     max_pixels: int
 
-    def here(self, data: bytes, source: str, target: str, force: bool, quiet: bool) -> dict[str, Any]:
+    def here(self, data: bytes, source: str, write: _Write, quiet: bool) -> dict[str, Any]:
         """Decode in this process, and write the picture."""
         limits = Limits(pixels=self.max_pixels)
         container = Container.from_bytes(data, limits)
         header = container.header
+        self._check(header)
         if header.kind == AVIF:
             from twcodec.codec import guard
 
-            decode = partial(guard.decode, container, self.max_memory)
+            decode = partial(guard.decode, container, self.max_memory, self.view)
         else:
+            from twcodec.models import beforehand
+
+            beforehand.check(container, self.model)
             options.make_ready()  # everything that can fail without torch has been tried
             from twcodec.codec.codec import open_codec
 
             where = self.device, self.precision, self.threads
             codec = open_codec(self.model, *where, digest=header.digest, max_memory=self.max_memory)
-            decode = partial(codec.decode_picture, data, limits)
-        from twcodec.imaging.present import to_image
-        from twcodec.imaging.write import write_image
+            decode = partial(codec.decode_picture, data, limits, self.view)
 
         with working(f"decoding {shown(source)}", header.width * header.height, quiet):
             picture = decode()
-        with write_output(target, force) as file:
-            warnings = write_image(to_image(picture), file, self.form, picture.metadata)
+        with write() as file:
+            warnings = self._written(picture, file)
         about = {"width": picture.width, "height": picture.height, "mode": picture.mode, "format": self.form}
         return {**about, "warnings": list(warnings)}
+
+    def _check(self, header: Header) -> None:
+        """What can be known to go wrong before anything is decoded. UsageError."""
+        depth = self.view.depth_of(header.mode, header.depth)
+        self.view.window(header.height, header.width)
+        if depth > header.depth and header.mode != "L" and self.form != "PNG":
+            raise UsageError(f"16 bits a sample in colour are written as PNG, not as {self.form}")
+        if depth > 8 and self.icc == "srgb":
+            raise UsageError("colours are converted to sRGB with 8 bits a sample only; leave --icc or --depth out")
+
+    def _written(self, picture: Picture, file: BinaryIO) -> tuple[str, ...]:
+        """Write the picture, and give warnings."""
+        if picture.depth > 8 and picture.mode != "I;16":
+            from twcodec.imaging.png16 import write_png16
+
+            return write_png16(picture, file)
+        from twcodec.imaging.present import to_image
+        from twcodec.imaging.write import write_image
+
+        image, metadata = to_image(picture), picture.metadata
+        left: list[str] = []
+        if self.icc == "srgb":
+            from twcodec.imaging.colour import to_srgb
+
+            image, icc, left = to_srgb(image, metadata.icc)
+            metadata = replace(metadata, icc=icc)
+        return (*left, *write_image(image, file, self.form, metadata))
 
     def in_a_sandbox(self, data: bytes, timeout: float | None) -> tuple[bytes, dict[str, Any]]:
         """Decode in a process that may do little, and return its picture file, too; nothing is looked at here."""
         given: dict[str, Any] = {
             "--format": self.form,
+            "--icc": self.icc,
             "--precision": self.precision,
             "--model": self.model,
             "--device": self.device,
         }
+        given |= views.arguments(self.view)
         given |= {"--max-pixels": self.max_pixels, "--threads": self.threads, "--max-memory": self.max_memory}
         arguments = [f"{name}={value}" for name, value in given.items() if value is not None]
         return sandbox.decoded(data, arguments, timeout, self.max_memory, self.max_pixels)

@@ -7,17 +7,27 @@ from typing import Any
 
 import click
 
-from twcodec.cli.options import apply, precision
+from twcodec.cli import complete
+from twcodec.cli.options import NUMBER, apply, file_size, precision
 from twcodec.codec.settings import MAX_EFFORT, Settings
 
 _OPTIONS = (
     click.option(
         "-q",
         "--quality",
-        type=float,
+        type=NUMBER,
         default=None,
         help="1 (smallest) to 7 (best; *-vbr: 8), continuous.  [default: 4, or a model's only one]",
     ),
+    click.option(
+        "--target-size",
+        type=file_size,
+        default=None,
+        metavar="SIZE",
+        help="At most this many bytes: 100K, 1.5M, 20000.",
+    ),
+    click.option("--target-bpp", type=NUMBER, default=None, metavar="BITS", help="This many bits a pixel, within 1 %."),
+    click.option("--target-psnr", type=NUMBER, default=None, metavar="DB", help="This PSNR, within 0.05 dB."),
     click.option("--ways", type=int, default=2, show_default=True, help="Branches to try, the plain one included."),
     click.option(
         "--transform",
@@ -27,7 +37,11 @@ _OPTIONS = (
         help="auto: the lowest loss wins; never: only the picture as it is; always: only transformed ones.",
     ),
     click.option(
-        "--transforms", metavar="NAME,...", default=None, help="Transforms to draw from: flip-turn, grid-shift, ..."
+        "--transforms",
+        metavar="NAME,...",
+        default=None,
+        shell_complete=complete.transforms,
+        help="Transforms to draw from: flip-turn, grid-shift, ...",
     ),
     click.option("--seed", type=int, default=None, help="Draw transforms from this seed, predictably: for tests only."),
     click.option(
@@ -43,6 +57,19 @@ _OPTIONS = (
         default="all",
         show_default=True,
         help="ICC, EXIF, XMP and text.",
+    ),
+    click.option(
+        "--icc",
+        type=click.Choice(["keep", "srgb"]),
+        default="keep",
+        show_default=True,
+        help="srgb: convert the colours by the ICC profile, and leave it out.",
+    ),
+    click.option(
+        "--lossless-alpha",
+        is_flag=True,
+        expose_value=False,
+        help="Transparency is lossless always; this is here for scripts that ask for it.",
     ),
     click.option(
         "--score",

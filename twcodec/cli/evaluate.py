@@ -26,8 +26,16 @@ def _words(text: str) -> tuple[str, ...]:
 
 
 @click.command("evaluate", short_help="Measure what attacks do to the codec.")
-@click.argument("pictures", metavar="PICTURE...", nargs=-1, required=True)
-@click.option("-o", "--output", "folder", metavar="REPORT", required=True, help="The report's folder; gone on with.")
+@click.argument("pictures", metavar="PICTURE...", nargs=-1, required=True, type=options.FILE)
+@click.option(
+    "-o",
+    "--output",
+    "folder",
+    metavar="REPORT",
+    type=options.FILE,
+    required=True,
+    help="The report's folder; gone on with.",
+)
 @click.option("-q", "--quality", "qualities", default="2,6", show_default=True, help="Qualities, separated by commas.")
 @click.option("--defences", default=DEFENCES, show_default=True, help="What is compared.")
 @click.option("--attack", default="pgd", show_default=True, help="fgsm, ifgsm, mifgsm, pgd, pgd-l2, ftda, square.")
@@ -69,12 +77,12 @@ def command(
 ) -> int:
     """Attack each PICTURE (files and folders), defend it in several ways, and write a report to the folder REPORT.
 
-    Everything is coded, decoded and measured on 8-bit pictures. REPORT gets report.html, results.json, table.csv and
-    plots; a run that was stopped goes on when the same command is given again. The same seed gives the same figures.
-
     \b
     twc evaluate photographs/ -o report
     twc evaluate photo.png -o report -q 4 --eps 2,4,8 --objectives rate --threats adaptive
+
+    Everything is coded, decoded and measured on 8-bit pictures. REPORT gets report.html, results.json, table.csv and
+    plots; a run that was stopped goes on when the same command is given again. The same seed gives the same figures.
     """
     options.make_ready()
     from twcodec.codec.codec import open_codec

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from twcodec.cli import colour, options
 from twcodec.cli.say import as_text, shown, tell
 from twcodec.cli.several import each
+from twcodec.cli.table import aligned
 from twcodec.container.limits import DEFAULT_LIMITS, Limits
 from twcodec.imaging.files import read_input
 
@@ -17,8 +19,9 @@ if TYPE_CHECKING:
 
 
 @click.command("info", short_help="Show what TWC files say of themselves.")
-@click.argument("files", metavar="FILE...", nargs=-1, required=True)
+@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=options.FILE)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line, one line a sound file.")
+@colour.option
 def command(files: tuple[str, ...], as_json: bool) -> int:
     """Show size, model, quality and transform of each TWC FILE (- for standard input), without decoding it.
 
@@ -38,12 +41,6 @@ def command(files: tuple[str, ...], as_json: bool) -> int:
 
 def _table(name: str, info: Info) -> str:
     alpha = ", alpha lossless" if "ALPH" in info.chunks else ""
-    transform = info.transform
-    if info.transformed:
-        parts = [
-            k.replace("_", " ") if v is True else f"{k.replace('_', ' ')} {v}" for k, v in info.parameters.items() if v
-        ]
-        transform += f" (seed {info.seed}: {', '.join(parts)})"
     size = f"{info.width} x {info.height}, {info.mode}, {info.depth} bit{alpha}"
     what = "the AVIF stream" if info.payload == "avif" else "coded symbols"
     bytes_ = f"{info.file_bytes}, of them {info.payload_bytes} {what}; {info.bpp:.4f} bpp"
@@ -54,9 +51,29 @@ def _table(name: str, info: Info) -> str:
             "size": size,
             "model": f"{info.model or 'not in this twc'} (digest {info.digest})",
             "quality": f"{info.quality:g}",
-            "transform": f"{transform}, best of {info.ways}" if info.ways > 1 else transform,
+            "transform": f"{info.transform}, best of {info.ways}" if info.ways > 1 else info.transform,
+            **_drawn(info),
             "bytes": bytes_,
         }
-    if info.chunks:
-        rows["carries"] = ", ".join(f"{kind} {size} bytes" for kind, size in info.chunks.items())
-    return "\n".join([shown(name), *(f"  {key:<10}{value}" for key, value in rows.items())])
+    width = max(10, 2 + max(map(len, rows)))
+    lines = [colour.heading(shown(name)), *(f"  {key:<{width}}{value}" for key, value in rows.items())]
+    return "\n".join([*lines, *_chunks(info)])
+
+
+def _drawn(info: Info) -> dict[str, str]:
+    """Rows for the seed of a transform and all that was drawn by it."""
+    if not info.transformed:
+        return {}
+    values = {key.replace("_", " "): value for key, value in info.parameters.items()}
+    words = {
+        key: {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+        for key, value in values.items()
+    }
+    return {"  seed": str(info.seed), **{f"  {key}": value for key, value in words.items()}}
+
+
+def _chunks(info: Info) -> list[str]:
+    """Every chunk of the file, in its order."""
+    rows = [(str(c["type"]), str(c["bytes"]), "critical" if c["critical"] else "ancillary") for c in info.layout]
+    titles, *lines = aligned([("chunk", "bytes", ""), *rows], right=("bytes",))
+    return [f"  {colour.heading(titles)}", *(f"  {line}" for line in lines)]

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 
 class LazyGroup(click.Group):
@@ -21,6 +22,11 @@ class LazyGroup(click.Group):
         """
         super().__init__(*args, **more)
         self._package, self._summaries = package, summaries
+
+    @property
+    def summaries(self) -> Mapping[str, str]:
+        """What each command does, by its name."""
+        return self._summaries
 
     def list_commands(self, _ctx: click.Context) -> list[str]:
         """The names, in the order in which they are shown."""
@@ -37,11 +43,21 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """As click's, with a suggestion for a typo."""
+        """As click's, with a suggestion for a typo, and for the name of a file where a command should be."""
         close = difflib.get_close_matches(args[0], self._summaries, n=1)
         if args[0] not in self._summaries and close and not args[0].startswith("-"):
             ctx.fail(f"No such command {args[0]!r}. Did you mean {close[0]!r}?")
+        if args[0].lower().endswith(".twc") and "decode" in self._summaries:
+            ctx.fail(f"No such command {args[0]!r}. Did you mean 'decode IN OUT'?")
+        if "." in args[0] and "encode" in self._summaries:
+            ctx.fail(f"No such command {args[0]!r}. Did you mean 'encode IN OUT'?")
         return super().resolve_command(ctx, args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem[Any]]:
+        """The commands that a shell can offer, without importing one, and the group's own options."""
+        names = [name for name in self._summaries if name.startswith(incomplete)]
+        found = [CompletionItem(name, help=self._summaries[name]) for name in names]
+        return found + click.Command.shell_complete(self, ctx, incomplete)
 
     def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The list of commands in the help page."""

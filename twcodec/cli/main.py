@@ -12,34 +12,34 @@ from typing import Any
 
 import click
 
-from twcodec import __version__
+from twcodec.cli import colour, exit_codes
+from twcodec.cli.completion import answer
+from twcodec.cli.importing import ending_signals
 from twcodec.cli.lazy import LazyGroup
 from twcodec.cli.say import say, unwritable
 from twcodec.errors import ExitCode, TwcError
+from twcodec.imaging import unfinished
 
 COMMANDS = {
     "encode": "Compress a picture.",
     "decode": "Turn a TWC file back into a picture.",
     "info": "Show what TWC files say of themselves.",
     "verify": "Check that TWC files decode.",
+    "compare": "Measure how much two pictures differ.",
     "batch": "Encode or decode many pictures.",
     "attack": "Make an adversarial picture.",
     "evaluate": "Measure what attacks do to the codec.",
     "train": "Train a model, or go on training one.",
     "models": "List, show, import and pull models.",
+    "completion": "Print a script with which a shell completes twc's options.",
 }
 """One file each in twcodec/cli, imported only when it is called."""
 
-EXIT_CODES = """\b
-Exit codes:
-  0  ok                             6  a limit was exceeded
-  1  some of several files failed   7  the output exists or cannot be written
-  2  usage                          8  a device or dependency is missing
-  3  unreadable input, or not TWC   9  what was encoded does not decode
-  4  corrupt or truncated file    130  interrupted
-  5  unsupported version or model   143  terminated
-                                     70  internal error: please report it
-"""
+
+def _version(context: click.Context, parameter: click.Parameter, wanted: Any) -> None:
+    from twcodec.cli import version
+
+    version.show(context, parameter, wanted)
 
 
 @click.group(
@@ -47,9 +47,12 @@ Exit codes:
     package="twcodec.cli",
     summaries=COMMANDS,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog=EXIT_CODES,
+    epilog=exit_codes.two_columns(),
 )
-@click.version_option(__version__, "-V", "--version", prog_name="twc", message="%(prog)s %(version)s")
+@colour.option
+@click.option(
+    "-V", "--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show versions."
+)
 def twc() -> None:
     """A learned image codec that decodes bit-exactly everywhere and defends itself against adversarial pictures.
 
@@ -62,15 +65,43 @@ def twc() -> None:
 
 def run(args: list[str] | None = None) -> None:
     """The entry point of the console script. Never returns."""
-    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-    for name in ("SIGTERM", "SIGHUP"):
-        number = getattr(signal, name, None)
-        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # nohup
-            signal.signal(number, _terminate)
+    heard = _heard()
+    for number in heard:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else _terminate)
     warnings.simplefilter("ignore")  # what a library has to say is no line for a user
     logging.getLogger("PIL").addHandler(logging.NullHandler())
-    sys.exit(_code_of(args))
+    sys.exit(_last_word(args, heard))
+
+
+def _heard() -> list[int]:
+    """The signals that end a command, but for those that whoever started it had ignored, as nohup does."""
+    return [number for number in ending_signals() if signal.getsignal(number) is not signal.SIG_IGN]
+
+
+def _last_word(args: list[str] | None, heard: list[int]) -> int:
+    """The exit code. Once it is known nothing is left behind, and a signal ends the process plainly.
+
+    Python's own handlers would print a traceback of whatever the interpreter does while it ends.
+    """
+    code: int = ExitCode.INTERRUPTED
+    try:
+        try:
+            code = _code_of(args)
+        finally:
+            _answer(heard, signal.SIG_IGN)
+    except KeyboardInterrupt:  # a second one, or one while an error was told
+        code = ExitCode.INTERRUPTED
+    except SystemExit as stop:
+        code = int(stop.code or 0)
+    _answer(heard, signal.SIG_IGN)
+    unfinished.remove()
+    _answer(heard, signal.SIG_DFL)
+    return code
+
+
+def _answer(numbers: list[int], action: signal.Handlers) -> None:
+    for number in numbers:
+        signal.signal(number, action)
 
 
 def _code_of(args: list[str] | None) -> int:
@@ -83,28 +114,31 @@ def _code_of(args: list[str] | None) -> int:
                 error.show(file=sys.stderr)
         return error.exit_code
     except TwcError as error:
-        say(str(error))
+        say(str(error), wrong=True)
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
-        say("interrupted")
+        say("interrupted", wrong=True)
         return ExitCode.INTERRUPTED
     except MemoryError:
-        say("out of memory; the picture is too large for this machine")
+        say("out of memory; the picture is too large for this machine", wrong=True)
         return ExitCode.LIMIT
     except ImportError as error:
-        say(f"{error.name or error} is missing or cannot be loaded; install twc again: pip install twcodec")
+        say(f"{error.name or error} is missing or cannot be loaded; install twc again: pip install twcodec", wrong=True)
         return ExitCode.MISSING
     except Exception as error:
         if os.environ.get("TWC_DEBUG"):
             raise
         what = " ".join(f"{type(error).__name__}: {error}".split())
-        say(f"internal error: {what}; please report it, with what TWC_DEBUG=1 shows")
+        say(f"internal error: {what}; please report it, with what TWC_DEBUG=1 shows", wrong=True)
         return ExitCode.INTERNAL
 
 
 def _invoke(args: list[str]) -> int:
     """What click's own main does, without its handling of closed pipes and interrupts."""
+    colour.choose("auto")
     try:
+        if answer(twc):
+            return ExitCode.OK
         with twc.make_context("twc", list(args)) as context:
             return int(twc.invoke(context) or ExitCode.OK)
     except click.exceptions.Exit as stop:  # --help and --version have printed

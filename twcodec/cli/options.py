@@ -11,6 +11,9 @@ from typing import Any
 
 import click
 
+from twcodec.cli import complete
+from twcodec.cli.complete import FILE as FILE
+from twcodec.cli.importing import undisturbed
 from twcodec.cli.say import say, shown
 from twcodec.codec import resources
 from twcodec.codec.resources import MIN_MEMORY, SHARE
@@ -23,14 +26,20 @@ _SIZE = re.compile(r"(\d{1,18})(?:\.(\d{1,18}))? ?(?:([KMGT])(?:I?B)?|B)?", re.A
 
 
 def _memory(text: str) -> int:
+    """As `file_size`, of a sensible amount."""
+    size = file_size(text)
+    if size < MIN_MEMORY:
+        raise click.BadParameter(f"{text!r} is {size} bytes; at least {MIN_MEMORY >> 20}M are needed")
+    return size
+
+
+def file_size(text: str) -> int:
     """Bytes in "2G", "1.5GB", "800 MiB", "4096K", "2000000000": all by powers of 1024."""
     found = _SIZE.fullmatch(text.strip().upper())
     if not found:
         raise click.BadParameter(f"{text!r} is no size; sizes are 2G, 1.5GB, 800M, or a number of bytes")
     whole, part, unit = (group or "" for group in found.groups())
     size: int = int(whole + part) * 1024 ** " KMGT".index(unit or " ") // 10 ** len(part)
-    if size < MIN_MEMORY:
-        raise click.BadParameter(f"{text!r} is {size} bytes; at least {MIN_MEMORY >> 20}M are needed")
     return size
 
 
@@ -46,7 +55,23 @@ class _Count(click.IntRange):
         return super().convert(value, param, ctx)
 
 
+class _Number(click.types.FloatParamType):
+    """A number, that says so where it is none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """As click's, which would say "not a valid float"."""
+        try:
+            return float(value)
+        except ValueError:
+            self.fail(f"{value!r} is no number", param, ctx)
+
+
+NUMBER = _Number()
+
 force = click.option("-f", "--force", is_flag=True, help="Overwrite the output if it exists.")
+fsync = click.option(
+    "--fsync", is_flag=True, help="Be done only when the output and its name are on the disk: it outlives a power cut."
+)
 quiet = click.option("--quiet", is_flag=True, help="Say nothing but errors.")
 verbose = click.option("-v", "--verbose", is_flag=True, help="Say more.")
 as_json = click.option(
@@ -65,9 +90,19 @@ max_pixels = click.option(
     help="Refuse pictures with more pixels.",
 )
 model = click.option(
-    "--model", default="default", show_default=True, help="A model's name, or the path of a model file."
+    "--model",
+    default="default",
+    show_default=True,
+    shell_complete=complete.models,
+    help="A model's name, or the path of a model file.",
 )
-device = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+device = click.option(
+    "--device",
+    default="auto",
+    show_default=True,
+    shell_complete=complete.devices,
+    help="auto, cpu, cuda or cuda:N.",
+)
 threads = click.option(
     "--threads",
     type=_Count(1, MAX_THREADS),
@@ -111,7 +146,7 @@ def make_ready() -> None:
 
     keep_freed_memory()
     if "torch" not in sys.modules:
-        with _kept_for_good():
+        with undisturbed(), _kept_for_good():
             import torch  # noqa: F401
 
 

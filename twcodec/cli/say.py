@@ -6,14 +6,15 @@ import contextlib
 import os
 import sys
 
+from twcodec.cli.colour import alarm
 from twcodec.errors import OutputError
 
 
-def say(line: str) -> None:
-    """One line on standard error, whatever characters it holds; gone if nobody listens."""
+def say(line: str, wrong: bool = False) -> None:
+    """One line on standard error, whatever characters it holds; gone if nobody listens. wrong: it is an error."""
     if sys.stderr is not None:
         with contextlib.suppress(OSError):
-            print("twc:", " ".join(line.split("\n")), file=sys.stderr, flush=True)
+            print(alarm("twc:") if wrong else "twc:", " ".join(line.split("\n")), file=sys.stderr, flush=True)
 
 
 def tell(text: str, data_goes_to_stdout: bool = False) -> None:

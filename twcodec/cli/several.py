@@ -19,7 +19,7 @@ def each(files: tuple[str, ...], action: Callable[[str], None]) -> int:
         except OutputError:  # nobody reads the results: no file's fault, and no use in going on
             raise
         except TwcError as error:
-            say(str(error))
+            say(str(error), wrong=True)
             failed.append(error.exit_code)
     if not failed:
         return ExitCode.OK

@@ -10,16 +10,30 @@ from pathlib import Path
 
 import click
 
-from twcodec.cli import options
+from twcodec.cli import complete, options
 from twcodec.cli.say import shown, tell
 from twcodec.codec import resources
 from twcodec.errors import ExitCode, UnreadableError, UsageError
 
 
 @click.command("train", short_help="Train a model, or go on training one.")
-@click.argument("data", metavar="DATA...", nargs=-1, required=True)
-@click.option("-o", "--output", "run", metavar="RUN", required=True, help="The run's folder; made, or gone on with.")
-@click.option("--init", default="default", show_default=True, help="Start from this model or file; or `nothing`.")
+@click.argument("data", metavar="DATA...", nargs=-1, required=True, type=options.FILE)
+@click.option(
+    "-o",
+    "--output",
+    "run",
+    metavar="RUN",
+    type=options.FILE,
+    required=True,
+    help="The run's folder; made, or gone on with.",
+)
+@click.option(
+    "--init",
+    default="default",
+    shell_complete=complete.models,
+    show_default=True,
+    help="Start from this model or file; or `nothing`.",
+)
 @click.option("--steps", type=click.IntRange(1, 10**9), default=20_000, show_default=True, help="Length of the run.")
 @click.option(
     "--minutes", type=click.FloatRange(min=0, min_open=True), default=None, help="End the run after this long instead."
@@ -74,16 +88,16 @@ def command(
 ) -> int:
     """Train a model on the pictures in DATA (files and folders) and write it to the folder RUN.
 
+    \b
+    twc train photographs/ -o run
+    twc train photographs/ -o run --init nothing --steps 100000 --device cuda
+
     Ctrl-C stops it at the end of the step and saves; a second one stops at once. The same command goes on, after a
     power cut too, and a run of so many --steps comes out the same, bit for bit, however often it was stopped (on a CPU,
     in fp32, with the same threads).
 
     RUN gets model.safetensors, which --model takes; entry.json with its figures on held-out pictures; log.jsonl,
     evaluations.jsonl and rd.png on the way.
-
-    \b
-    twc train photographs/ -o run
-    twc train photographs/ -o run --init nothing --steps 100000 --device cuda
     """
     if patch % 64:
         raise UsageError(f"--patch {patch}: a multiple of 64 is needed")

@@ -15,7 +15,7 @@ from twcodec.imaging.files import read_input
 
 
 @click.command("verify", short_help="Check that TWC files decode.")
-@click.argument("files", metavar="FILE...", nargs=-1, required=True)
+@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=options.FILE)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line, one line a sound file.")
 @options.apply(options.model, options.device, options.threads, options.max_memory, options.max_pixels)
 @deadline.option
@@ -33,10 +33,10 @@ def command(
 ) -> int:
     """Decode every symbol of each TWC FILE (- for standard input), and everything it carries, and write nothing.
 
-    Checks the checksums of the chunks, of the file and of the decoded symbols, or of the guard's decoded pixels.
-
     \b
     twc verify *.twc && rm originals/*.png
+
+    Checks the checksums of the chunks, of the file and of the decoded symbols, or of the guard's decoded pixels.
     """
     codec = None
 
@@ -50,12 +50,15 @@ def command(
         limits = Limits(pixels=max_pixels)
         from twcodec.codec.info import info
 
-        found = info(data, limits)  # before torch is imported
+        found, container = info(data, limits), Container.from_bytes(data, limits)  # before torch is imported
         if found.payload == "avif":
             from twcodec.codec import guard
 
-            guard.decode(Container.from_bytes(data, limits), max_memory)
+            guard.decode(container, max_memory)
         else:
+            from twcodec.models import beforehand
+
+            beforehand.check(container, model)
             options.make_ready()
             from twcodec.codec.codec import open_codec
 

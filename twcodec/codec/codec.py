@@ -61,6 +61,7 @@ class Codec:
         metric: Metric = "mse",
         metadata: str = "all",
         *,
+        icc: str = "keep",
         transforms: tuple[str, ...] = (),
         verify: bool = True,
         score: Score = "exact",
@@ -76,7 +77,7 @@ class Codec:
         quality: the model's scale, 1 to 7 for the default; None is 4, or a model's only one. ways, transform,
         transforms, seed, metric, score, guard, effort: see `Settings`. target_bpp, target_size, target_psnr: bits a
         pixel, bytes or dB to aim at in place of a quality: at most one.
-        metadata: "all" or "none". Errors: UsageError, UnreadableError, LimitError, VerificationError, MissingError.
+        metadata: "all" or "none". icc: "keep", or "srgb" to convert colours by the ICC profile. Errors: UsageError, UnreadableError, LimitError, VerificationError, MissingError.
         """
         settings = Settings(
             quality,
@@ -93,7 +94,7 @@ class Codec:
             target_size=target_size,
             target_psnr=target_psnr,
         )
-        picture = read(image, metadata, max_pixels)
+        picture = read(image, metadata, max_pixels, icc)
         return self.encode_picture(picture, settings)[0]
 
     def decode(
@@ -207,10 +208,14 @@ def find_device(name: str) -> torch.device:
     return torch.device("cuda", int(index) if index else torch.cuda.current_device())
 
 
-def read(image: Source, metadata: str = "all", max_pixels: int = DEFAULT_LIMITS.pixels) -> Picture:
+def read(
+    image: Source, metadata: str = "all", max_pixels: int = DEFAULT_LIMITS.pixels, icc: str = "keep"
+) -> Picture:
     """Read a picture from a path, bytes, a stream or a PIL image."""
+    if icc not in ("keep", "srgb"):
+        raise UsageError(f"icc {icc!r} is unknown; there are: keep, srgb")
     if metadata not in ("all", "none"):
         raise UsageError(f"metadata {metadata!r} is unknown; there are: all, none")
     if not isinstance(image, (str, bytes, os.PathLike, Image)) and not hasattr(image, "read"):
         raise UsageError(f"a picture is a PIL image, a path, bytes or a stream, not {type(image).__name__}")
-    return read_picture(image, metadata=metadata, max_pixels=max_pixels)  # type: ignore[arg-type]
+    return read_picture(image, metadata=metadata, icc=icc, max_pixels=max_pixels)  # type: ignore[arg-type]

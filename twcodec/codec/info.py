@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from twcodec.container import Container, Limits
+from twcodec.container.chunks import FRAME_BYTES, PREFIX_BYTES, is_ancillary
 from twcodec.container.header import AVIF
 from twcodec.container.limits import DEFAULT_LIMITS
 from twcodec.errors import UnsupportedError
@@ -21,6 +23,8 @@ class Info:
     transform: "identity" or a name as in `--transforms`. ways: branches that the encoder tried.
     payload_bytes: of the coded symbols, or of the AVIF stream. bpp: bits of the whole file a pixel.
     payload: "latents"; or "avif", the guard, which needs no model: digest and quality are 0 then.
+    chunks: payload bytes of each kind that is not always there. layout: every chunk in the order of the file: its type,
+    the bytes of its payload, and whether a decoder must know it ("critical").
     """
 
     width: int
@@ -40,6 +44,7 @@ class Info:
     payload: str = "latents"
     parameters: dict[str, int | bool] = field(default_factory=dict)
     chunks: dict[str, int] = field(default_factory=dict)
+    layout: tuple[dict[str, str | int | bool], ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The fields as plain values."""
@@ -69,6 +74,7 @@ def info(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Info:
         payload="avif" if header.kind == AVIF else "latents",
         parameters=parameters,
         chunks=_sizes(container),
+        layout=tuple(_layout(data)),
     )
 
 
@@ -80,6 +86,15 @@ def _transform(number: int, seed: int, height: int, width: int) -> tuple[str, di
     except UnsupportedError:
         return f"unknown ({number})", {}
     return transform.name, transform.from_seed(seed, height, width).describe()
+
+
+def _layout(data: bytes) -> Iterator[dict[str, str | int | bool]]:
+    """The chunks of a file that was parsed already, TEND too."""
+    at = PREFIX_BYTES
+    while at < len(data):
+        size, kind = int.from_bytes(data[at : at + 4], "big"), bytes(data[at + 4 : at + 8])
+        yield {"type": kind.decode("ascii"), "bytes": size, "critical": not is_ancillary(kind)}
+        at += size + FRAME_BYTES
 
 
 def _sizes(container: Container) -> dict[str, int]:

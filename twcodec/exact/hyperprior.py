@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from twcodec.errors import CorruptError, UnsupportedError
-from twcodec.exact import coder
+from twcodec.exact import coder, possible
 from twcodec.exact.arithmetic import ONE, SATURATION
 from twcodec.exact.cost import Cost
 from twcodec.exact.rounding import Rounding
@@ -205,8 +205,7 @@ class Hyperprior(ABC):
 
     def _check_possible(self, payload: bytes, z_shape: tuple[int, ...]) -> None:
         """CorruptError if not even the cheapest z symbols of such a picture fit in the payload."""
-        if 8 * len(payload) + _STRIPPED_BITS < self._z_floor * z_shape[1] * z_shape[2]:
-            raise CorruptError(f"{len(payload)} bytes of coded symbols cannot hold a picture of this size")
+        possible.check(len(payload), self._z_floor, z_shape[1] * z_shape[2])
 
     def _levels_of(self, scales: Tensor) -> Tensor:
         """Table index (uint8) of each scale, int32."""
@@ -310,10 +309,6 @@ def _in_memory(t: Tensor) -> Tensor:
 def _as_walked(t: Tensor) -> NDArray[Any]:
     """(M, h, w) to (h, w, M)."""
     return t.permute(1, 2, 0).cpu().numpy()
-
-
-_STRIPPED_BITS = 64
-"""The coder drops zero bytes at the end, by chance more than these once in 2^64 files."""
 
 
 def _channels(shape: tuple[int, ...], first: int) -> NDArray[np.uint16]:

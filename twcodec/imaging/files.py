@@ -14,6 +14,7 @@ from typing import BinaryIO
 
 from twcodec.container.chunks import MAGIC
 from twcodec.errors import LimitError, OutputError, UnreadableError, UsageError
+from twcodec.imaging import unfinished
 
 PIPE = "-"
 TAKEN = "the output exists already; overwrite it with -f"
@@ -112,22 +113,23 @@ def _check_path(path: Path, force: bool, source: Path | None) -> None:
 
 
 @contextlib.contextmanager
-def write_output(name: str, force: bool, token: str | None = None) -> Iterator[BinaryIO]:
+def write_output(name: str, force: bool, token: str | None = None, fsync: bool = False) -> Iterator[BinaryIO]:
     """A binary file that becomes `name` when the block ends well, and leaves nothing behind when it does not.
 
     It is written beside its target and renamed. Devices, named pipes and "-" are written as they are. OutputError.
     token: in the temporary file's name, for one writer at a time, who replaces what a killed one left; None draws it.
+    fsync: when the block has ended, the file and its name are on the disk; a pipe has none.
     """
     check_output(name, force)
     try:
         if name == PIPE:
-            with claim_output_pipe() as pipe:
+            with claim_output_pipe() as pipe, _on_disk_at_the_end(pipe, fsync):
                 yield pipe
         elif not _is_plain(Path(name)):
-            with Path(name).open("wb") as device:
+            with Path(name).open("wb") as device, _on_disk_at_the_end(device, fsync):
                 yield device
         else:
-            with _renamed_at_the_end(_target(Path(name)), force, token) as file:
+            with _renamed_at_the_end(_target(Path(name)), force, token, fsync) as file:
                 yield file
     except BrokenPipeError:
         raise OutputError("the reader of the output went away") from None
@@ -136,20 +138,65 @@ def write_output(name: str, force: bool, token: str | None = None) -> Iterator[B
 
 
 @contextlib.contextmanager
-def _renamed_at_the_end(path: Path, force: bool, token: str | None) -> Iterator[BinaryIO]:
+def _renamed_at_the_end(path: Path, force: bool, token: str | None, fsync: bool) -> Iterator[BinaryIO]:
     temporary = path.with_name(f".twc-{token or secrets.token_hex(8)}.tmp")
     if token:
         temporary.unlink(missing_ok=True)
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)  # the umask applies
+    unfinished.add(str(temporary))
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            _keep_permissions(path, descriptor)
-            yield file
+        with os.fdopen(_created(temporary), "wb") as file:
+            _keep_permissions(path, file.fileno())
+            with _on_disk_at_the_end(file, fsync):
+                yield file
         _publish(temporary, path, force)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
+    finally:
+        unfinished.remove([str(temporary)])
+    if fsync:
+        folder_to_disk(path.parent)
+
+
+def _created(temporary: Path) -> int:
+    """A descriptor of a new file. FileExistsError: somebody else has one of this name, which is theirs to remove."""
+    try:
+        return os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)  # the umask applies
+    except FileExistsError:
+        unfinished.forget(str(temporary))
         raise
+
+
+_NO_SYNC = (errno.EINVAL, errno.ENOTSUP)
+"""What fsync says of pipes, terminals and devices, and of folders on file systems that know no such thing."""
+
+
+@contextlib.contextmanager
+def _on_disk_at_the_end(file: BinaryIO, fsync: bool) -> Iterator[None]:
+    yield
+    if fsync:
+        file.flush()
+        _to_disk(file.fileno())
+
+
+def _to_disk(descriptor: int) -> None:
+    """Wait until what was written is on the disk, where there is one. OSError."""
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_SYNC:
+            raise
+
+
+def folder_to_disk(folder: Path) -> None:
+    """Wait until the names in a folder are on the disk: a file that was synced may still lose its name. OutputError."""
+    if os.name == "nt":  # folders cannot be opened there
+        return
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            _to_disk(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise OutputError(f"the output is complete, but may not be on the disk: {error.strerror}") from None
 
 
 def _keep_permissions(path: Path, descriptor: int) -> None:
@@ -159,7 +206,10 @@ def _keep_permissions(path: Path, descriptor: int) -> None:
 
 
 def _publish(temporary: Path, path: Path, force: bool) -> None:
-    """Give the finished file its name; without `force`, never over a file that has appeared meanwhile."""
+    """Give the finished file its name; without `force`, never over a file that has appeared meanwhile.
+
+    It may keep the temporary one, too.
+    """
     if force:
         temporary.replace(path)
         return
@@ -171,8 +221,6 @@ def _publish(temporary: Path, path: Path, force: bool) -> None:
         if os.path.lexists(path):
             raise OutputError(TAKEN) from None
         temporary.replace(path)
-        return
-    temporary.unlink()
 
 
 def _is_plain(path: Path) -> bool:

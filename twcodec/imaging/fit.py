@@ -55,7 +55,7 @@ def _fit_mode(image: Image.Image, name: str, row: Format) -> tuple[Image.Image, 
     if image.mode in ("LA", "RGBA") and image.mode not in row.modes and "RGBA" not in row.modes:
         if image.getextrema()[-1] != (_OPAQUE, _OPAQUE):
             warnings.append(f"{name} cannot hold transparency: laid on white")
-        image = _on_white(image)
+        image = on_white(image)
     if image.mode not in row.modes:
         wider = {"1": ("L", "RGB"), "L": ("RGB",), "LA": ("RGBA",)}[image.mode]
         image = image.convert(next(mode for mode in wider if mode in row.modes))
@@ -64,7 +64,7 @@ def _fit_mode(image: Image.Image, name: str, row: Format) -> tuple[Image.Image, 
     return image, warnings
 
 
-def _on_white(image: Image.Image) -> Image.Image:
+def on_white(image: Image.Image) -> Image.Image:
     """LA -> L, RGBA -> RGB, as the picture looks on paper."""
     *colour, alpha = image.split()
     mode = image.mode[:-1]

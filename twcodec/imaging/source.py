@@ -73,22 +73,23 @@ def _stream(source: str | os.PathLike[str] | bytes | BinaryIO, max_pixels: int) 
     if isinstance(source, bytes):
         yield io.BytesIO(source)
     elif isinstance(source, (str, os.PathLike)):
-        with _open_file(Path(source)) as file:
+        with open_file(Path(source)) as file:
             regular = stat.S_ISREG(os.fstat(file.fileno()).st_mode)
-            yield file if regular else _slurp(file, max_pixels)
+            yield file if regular else slurp(file, max_pixels)
     else:
-        yield _slurp(source, max_pixels)
+        yield slurp(source, max_pixels)
 
 
-def _open_file(path: Path) -> BinaryIO:
+def open_file(path: Path) -> BinaryIO:
+    """UnreadableError: the system says why."""
     try:
         return path.open("rb")
     except OSError as error:
         raise UnreadableError(error.strerror or "cannot be opened") from error
 
 
-def _slurp(pipe: BinaryIO, max_pixels: int) -> BinaryIO:
-    """The rest of a stream that may not be able to seek, held in memory."""
+def slurp(pipe: BinaryIO, max_pixels: int) -> io.BytesIO:
+    """The rest of a stream that may not be able to seek, held in memory. LimitError: it does not end."""
     limit = _SMALL_FILE + _BYTES_PER_PIXEL * max_pixels
     held = io.BytesIO()
     while block := pipe.read(_BLOCK):

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from twcodec.errors import LimitError, OutputError, UnreadableError, UnsupportedError, UsageError
-from twcodec.imaging.files import write_output
 from twcodec.models import official
 from twcodec.models.file import DIGEST_BYTES, FORMAT, MOST_BYTES, MOST_HEADER, digest_of
 
@@ -119,6 +118,8 @@ def add(data: bytes, name: str) -> Stored:
     stored = Stored(name, digest, path)
     if not _touched(stored):
         try:
+            from twcodec.imaging.files import write_output
+
             with write_output(str(path), force=True) as file:
                 file.write(data)
         except OutputError as error:

@@ -23,21 +23,21 @@ from twcodec.cli.batch import shared
 )
 @encoding.options
 @shared.options
-def command(pack: int | None, metadata: str, model: str, **given: Any) -> int:
+def command(pack: int | None, metadata: str, icc: str, model: str, **given: Any) -> int:
     """Compress each SRC, a file, a folder, a pattern or a URL, to a TWC file in the folder of --output-dir.
-
-    Folders keep their tree. A manifest in the output folder remembers what is done: the same command again goes on
-    where the last one was stopped, redoes what has changed, and tries again what failed. Of a tar file the pictures are
-    compressed, and the rest is copied.
 
     \b
     twc batch encode photographs/ -r -o compressed/
     twc batch encode 'scans/**/*.tif' -q 6 --jobs 4 -o compressed/
     twc batch encode s3://bucket/in/ -r -o s3://bucket/out/
     twc batch encode photographs/ -r --shard 3/10 -o compressed/
+
+    Folders keep their tree. A manifest in the output folder remembers what is done: the same command again goes on
+    where the last one was stopped, redoes what has changed, and tries again what failed. Of a tar file the pictures are
+    compressed, and the rest is copied.
     """
     plan, choices = shared.split(given)
     seed = choices.pop("seed")
     settings = encoding.settings({**choices, "seed": None})
-    job = Job("encode", model=model, precision=settings.precision, settings=settings, metadata=metadata)
+    job = Job("encode", model=model, precision=settings.precision, settings=settings, metadata=metadata, icc=icc)
     return shared.run(plan, job, PICTURES | TARS, ".twc", seed=shared.checked_seed(seed), pack=pack or 0)

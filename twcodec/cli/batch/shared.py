@@ -28,12 +28,24 @@ Command = Callable[..., Any]
 def arguments(function: Command) -> Command:
     """Sources, and the folder of the outputs."""
     return common.apply(
-        click.argument("sources", metavar="[SRC]...", nargs=-1),
+        click.argument("sources", metavar="[SRC]...", nargs=-1, type=common.FILE),
         click.option(
-            "-o", "--output-dir", "folder", metavar="DIR", required=True, help="Folder or URL; made if it is not there."
+            "-o",
+            "--output-dir",
+            "folder",
+            metavar="DIR",
+            type=common.FILE,
+            required=True,
+            help="Folder or URL; made if it is not there.",
         ),
         click.option("-r", "--recursive", is_flag=True, help="Also the folders in folders; their tree is kept."),
-        click.option("--files-from", metavar="FILE", default=None, help="Read names from a file, or - for a pipe."),
+        click.option(
+            "--files-from",
+            metavar="FILE",
+            type=common.FILE,
+            default=None,
+            help="Read names from a file, or - for a pipe.",
+        ),
         click.option(
             "--include", metavar="PATTERN", multiple=True, help="Only names like '*.jpg', below SRC; may be repeated."
         ),
@@ -67,7 +79,7 @@ def options(function: Command) -> Command:
         click.option("--fail-fast", is_flag=True, help="Begin nothing more after the first failure."),
         click.option("--max-errors", type=click.IntRange(1), default=None, help="Begin nothing more after so many."),
         click.option("--dry-run", is_flag=True, help="Only say what would be done."),
-        click.option("--fsync", is_flag=True, help="Wait until each output is on the disk."),
+        common.fsync,
         click.option("--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True),
         click.option("--address", default=None, help="Of a Ray cluster, or auto.  [default: one is started here]"),
         common.model,

@@ -19,9 +19,9 @@ COMMANDS = {
 def command() -> None:
     """See what models there are, and get more: CompressAI's official ones, or your own.
 
-    Models that were pulled or imported lie in a folder of yours; TWC_MODEL_DIR names another one.
-
     \b
     twc models list
     twc models pull mbt2018 -q 4 && twc encode --model mbt2018 -q 4 photo.png photo.twc
+
+    Models that were pulled or imported lie in a folder of yours; TWC_MODEL_DIR names another one.
     """

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from twcodec.cli import options
+from twcodec.cli import complete, options
 from twcodec.cli.models.arguments import ARCHITECTURES, check_architecture, metric, quality
 from twcodec.cli.models.keep import converted, keep, loadable
 from twcodec.cli.models.lookup import bytes_of
@@ -19,13 +19,15 @@ from twcodec.models.file import MOST_LAMBDA
 
 
 @click.command("import")
-@click.argument("source", metavar="FILE")
-@click.option("--arch", metavar="ARCH", help=f"Of a checkpoint: {ARCHITECTURES}.")
+@click.argument("source", metavar="FILE", type=options.FILE)
+@click.option(
+    "--arch", metavar="ARCH", shell_complete=complete.architectures, help=f"Of a checkpoint: {ARCHITECTURES}."
+)
 @quality("CompressAI's quality that the checkpoint was trained for.")
 @metric
 @click.option("--lambda", "lmbda", type=float, help="Trade-off it was trained with.  [default: CompressAI's for -q]")
 @click.option("--name", help="Store it under this name.  [default: ARCH-QUALITY, or FILE's name]")
-@click.option("-o", "--output", "target", metavar="OUT", help="Write the model file to OUT instead.")
+@click.option("-o", "--output", "target", metavar="OUT", type=options.FILE, help="Write the model file to OUT instead.")
 @options.apply(options.force, options.as_json, options.quiet)
 def command(
     source: str,
@@ -41,12 +43,12 @@ def command(
 ) -> None:
     """Turn the CompressAI checkpoint FILE (.pth.tar, or a state_dict) into a model file, and store it.
 
-    FILE may also be a model file of twc (.safetensors), which is checked and stored as it is, without --arch.
-
     \b
     twc models import mbt2018-4-456e2af9.pth.tar --arch mbt2018 -q 4
     twc models import mine.pth.tar --arch cheng2020-anchor --lambda 0.02 --name mine
     twc models import run/model.safetensors --name night
+
+    FILE may also be a model file of twc (.safetensors), which is checked and stored as it is, without --arch.
     """
     if target is not None and name is not None:
         raise UsageError("--name is for the store, and with -o nothing is stored; leave one of them out")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from twcodec.cli import complete
 from twcodec.cli.models import lookup
 from twcodec.cli.models.arguments import quality
 from twcodec.cli.say import tell
@@ -12,7 +13,7 @@ from twcodec.models import catalogue, store
 
 
 @click.command("path")
-@click.argument("name", metavar="[NAME]", required=False)
+@click.argument("name", metavar="[NAME]", required=False, shell_complete=complete.models)
 @quality("Of an architecture that has one model a quality.")
 def command(name: str | None, quality: int | None) -> None:
     """Print the folder of stored models, or the path of the file of the model NAME.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from twcodec.cli import options
+from twcodec.cli import complete, options
 from twcodec.cli.models.arguments import as_json, check_architecture, metric, quality
 from twcodec.cli.models.keep import converted, keep, report
 from twcodec.cli.say import say
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @click.command("pull")
-@click.argument("arch", metavar="ARCH")
+@click.argument("arch", metavar="ARCH", shell_complete=complete.architectures)
 @quality("1 (smallest files) to 8, or 6, depending on ARCH; none for -vbr.")
 @metric
 @click.option("-f", "--force", is_flag=True, help="Get it again if it is at hand.")
@@ -30,12 +30,12 @@ if TYPE_CHECKING:
 def command(arch: str, quality: int | None, metric: str | None, force: bool, as_json: bool, quiet: bool) -> None:
     """Download an official checkpoint of CompressAI's, check it, convert it to a model file and store it.
 
-    An interrupted download goes on where it was. TWC_MODEL_URL names a mirror.
-
     \b
     twc models pull mbt2018 -q 4
     twc models pull cheng2020-attn -q 6 --metric ms-ssim
     twc models pull mbt2018-mean-vbr
+
+    An interrupted download goes on where it was. TWC_MODEL_URL names a mirror.
     """
     checkpoint = _official(check_architecture(arch), quality, metric or "mse")
     if not force and _at_hand(checkpoint, as_json, quiet):

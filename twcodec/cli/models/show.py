@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from twcodec.cli import options
+from twcodec.cli import complete, options
 from twcodec.cli.models.arguments import as_json, quality
 from twcodec.cli.models.lookup import mebibytes, read_model
 from twcodec.cli.say import as_text, shown, tell
@@ -20,19 +20,19 @@ _MOST_SHOWN = 64
 
 
 @click.command("show")
-@click.argument("name", metavar="NAME")
+@click.argument("name", metavar="NAME", shell_complete=complete.models)
 @quality("Of an architecture that has one model a quality.")
 @as_json
 def command(name: str, quality: int | None, as_json: bool) -> None:
     """Show family, digest, qualities, lambdas and provenance of the model NAME, or of a model file by its path.
 
-    NAME is that of an embedded or a stored model, or of an architecture together with -q; NAME@9f3a is the stored one
-    whose digest begins so.
-
     \b
     twc models show default
     twc models show mbt2018 -q 4 --json
     twc models show run/model.safetensors
+
+    NAME is that of an embedded or a stored model, or of an architecture together with -q; NAME@9f3a is the stored one
+    whose digest begins so.
     """
     kind, called, path, data = read_model(name, quality)
     with options.about(str(path) if kind == "file" else called):
