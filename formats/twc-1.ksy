@@ -32,6 +32,8 @@ seq:
     doc: In any order, TEND last.
   - id: behind_the_end
     size-eos: true
+    valid:
+      expr: _.length == 0
     doc: Must be empty; a file with bytes behind TEND is corrupt.
 types:
   chunk:
@@ -94,12 +96,12 @@ types:
       - id: arithmetic
         type: u1
         valid:
-          expr: _ == (payload_kind == payload_kind::avif ? 0 : 1)
+          expr: '_ == (payload_kind == payload_kind::avif ? 0 : 1)'
         doc: Section 6.
       - id: coder
         type: u1
         valid:
-          expr: _ == (payload_kind == payload_kind::avif ? 0 : 1)
+          expr: '_ == (payload_kind == payload_kind::avif ? 0 : 1)'
         doc: Section 7.
       - id: quality_thousandths
         type: u2

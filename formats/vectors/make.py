@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import struct
 import sys
 import zlib
@@ -43,11 +44,20 @@ EXIT_CODES = {"not TWC": 3, "corrupt": 4, "unsupported": 5, "limit": 6}
 PEAK = {1: 0, 8: 1, 16: 257}
 """Levels by which a sample may differ from section 8.4 in binary64, by depth; at depth 1 none here lies near 1/2."""
 
+RMS = {1: 0.0, 8: 0.25, 16: 64.0}
+"""Likewise on average. A sample in 16 may be off by a level; rounding down makes 0.7, binary32 0.01 at most."""
+
+FEW = 3
+"""That many samples of a small picture may be off by `PEAK` whatever `RMS` says: those of one pixel."""
+
 codec = twcodec.open_codec(model="default-1", device="cpu")
 model = slow_decoder.Model(MODEL.read_bytes())
 
 Chunk = tuple[bytes, bytes]
 Array = NDArray[np.generic]
+Entry = dict[str, Any]
+Case = tuple[str, str, str, bytes]
+"""A malformed file: name, what it is, kind of refusal (section 9), file."""
 
 
 # --- Pieces of files ---------------------------------------------------------------------------------------------
@@ -233,7 +243,7 @@ def valid() -> Iterator[tuple[str, str, bytes]]:
     yield "extreme", "no picture: symbols at their limits, all 16 classes of escapes; level A only", extreme(3)
 
 
-def describe(name: str, what: str, data: bytes, folder: Path) -> dict[str, Any]:
+def describe(name: str, what: str, data: bytes, folder: Path) -> Entry:
     """An entry of the manifest; writes the file and its pixels."""
     found = slow_decoder.decode(data, model)
     ours = codec.decode_symbols(data)
@@ -242,7 +252,7 @@ def describe(name: str, what: str, data: bytes, folder: Path) -> dict[str, Any]:
     head, symbols = found.head, found.symbols
     turn, dy, dx = slow_decoder.draw(head.transform, head.seed, head.height, head.width)
     write(folder / f"{name}.twc", data)
-    entry: dict[str, Any] = {
+    entry: Entry = {
         "file": f"valid/{name}.twc",
         "sha256": hashlib.sha256(data).hexdigest(),
         "what": what,
@@ -268,9 +278,16 @@ def describe(name: str, what: str, data: bytes, folder: Path) -> dict[str, Any]:
         image = to_image(found)
         with (folder / f"{name}.png").open("xb") as file:
             image.save(file, "PNG", compress_level=9)
-        entry["pixels"] = {"file": f"valid/{name}.png", "peak": PEAK[head.depth]}
+        count = head.width * head.height * head.channels
+        entry["pixels"] = {"file": f"valid/{name}.png", **bounds(head.depth, count)}
         check_peak(name, found)
     return entry
+
+
+def bounds(depth: int, count: int) -> dict[str, float]:
+    """Of the differences in a picture of `count` samples, alpha not counted."""
+    rms = max(RMS[depth], math.sqrt(FEW / count) * PEAK[depth])
+    return {"peak": PEAK[depth], "rms": math.ceil(1000 * rms) / 1000}
 
 
 def to_image(found: slow_decoder.Decoded) -> Image.Image:
@@ -292,8 +309,7 @@ def check_peak(name: str, found: slow_decoder.Decoded) -> None:
 # --- Level C -----------------------------------------------------------------------------------------------------
 
 
-def malformed() -> Iterator[tuple[str, str, str, bytes]]:
-    """Name, what it is, kind of refusal (section 9), file."""
+def malformed() -> Iterator[Case]:
     base = specified()
     picture = Picture(crop("astronaut", 130, 200, 9, 20), "RGBA", alpha=gradient(9, 20))
     rgba = encoded(picture, 3, 0)
@@ -303,9 +319,6 @@ def malformed() -> Iterator[tuple[str, str, str, bytes]]:
     yield from _heads(base)
     yield from _symbols(base)
     yield from _carried(base, rgba)
-
-
-Case = tuple[str, str, str, bytes]
 
 
 def _no_twc(base: bytes) -> Iterator[Case]:
