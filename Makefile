@@ -1,10 +1,10 @@
-# make install: .venv with twc in it.  make demo: encode and decode a real photograph.  make test: all tests.  make lint.  make fuzz MINUTES=n.
+# make install: .venv with twc in it.  make demo: encode and decode a real photograph.  make test: all tests.  make lint.  make man: build/man.  make docs: build/site.  make fuzz MINUTES=n.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test lint fuzz clean
+.PHONY: install demo test lint man docs fuzz clean
 
 install: $(STAMP)
 
@@ -23,9 +23,17 @@ test: install
 	$(BIN)/python -m pytest
 
 lint: install
-	$(BIN)/ruff format --check twcodec tests benchmarks formats
-	$(BIN)/ruff check twcodec tests benchmarks formats
+	$(BIN)/ruff format --check twcodec tests benchmarks formats docs
+	$(BIN)/ruff check twcodec tests benchmarks formats docs
 	$(BIN)/mypy
+
+man: install
+	$(BIN)/python docs/man.py build/man
+
+docs: install
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+	@echo build/site/index.html
 
 # MINUTES for each target. Not part of make test, which has a short run of its own.
 MINUTES ?= 1

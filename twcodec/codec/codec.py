@@ -17,7 +17,7 @@ from twcodec.codec.precision import check_bf16, for_decoding
 from twcodec.codec.resources import check_max_memory
 from twcodec.codec.runtime import running
 from twcodec.codec.settings import MAX_THREADS, Guard, Metric, Precision, Score, Settings, TransformMode
-from twcodec.codec.view import View
+from twcodec.codec.view import WHOLE, View
 from twcodec.container import Container, Limits
 from twcodec.container.header import AVIF
 from twcodec.container.limits import DEFAULT_LIMITS
@@ -77,7 +77,8 @@ class Codec:
         quality: the model's scale, 1 to 7 for the default; None is 4, or a model's only one. ways, transform,
         transforms, seed, metric, score, guard, effort: see `Settings`. target_bpp, target_size, target_psnr: bits a
         pixel, bytes or dB to aim at in place of a quality: at most one.
-        metadata: "all" or "none". icc: "keep", or "srgb" to convert colours by the ICC profile. Errors: UsageError, UnreadableError, LimitError, VerificationError, MissingError.
+        metadata: "all" or "none". icc: "keep", or "srgb" to convert colours by the ICC profile.
+        Errors: UsageError, UnreadableError, LimitError, VerificationError, MissingError.
         """
         settings = Settings(
             quality,
@@ -120,7 +121,7 @@ class Codec:
             encode = target.encode if settings.target else encoding.encode
             return encode(self.model, picture, settings, self._max_memory)
 
-    def decode_picture(self, data: bytes, limits: Limits = DEFAULT_LIMITS, view: View = View()) -> Picture:
+    def decode_picture(self, data: bytes, limits: Limits = DEFAULT_LIMITS, view: View = WHOLE) -> Picture:
         """As `decode`, before it becomes a PIL image."""
         container = Container.from_bytes(data, limits)
         if container.header.kind == AVIF:
@@ -208,9 +209,7 @@ def find_device(name: str) -> torch.device:
     return torch.device("cuda", int(index) if index else torch.cuda.current_device())
 
 
-def read(
-    image: Source, metadata: str = "all", max_pixels: int = DEFAULT_LIMITS.pixels, icc: str = "keep"
-) -> Picture:
+def read(image: Source, metadata: str = "all", max_pixels: int = DEFAULT_LIMITS.pixels, icc: str = "keep") -> Picture:
     """Read a picture from a path, bytes, a stream or a PIL image."""
     if icc not in ("keep", "srgb"):
         raise UsageError(f"icc {icc!r} is unknown; there are: keep, srgb")

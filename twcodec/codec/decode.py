@@ -8,7 +8,7 @@ import torch
 
 from twcodec.codec import grid, memory
 from twcodec.codec.beside import carried
-from twcodec.codec.view import View, deep
+from twcodec.codec.view import WHOLE, View, deep
 from twcodec.container.header import COLOURS
 from twcodec.errors import CorruptError
 from twcodec.exact.symbols import Symbols, symbols_crc
@@ -26,10 +26,9 @@ def decode(
     container: Container,
     dtype: torch.dtype = torch.float32,
     max_memory: int | None = None,
-    view: View = View(),
+    view: View = WHOLE,
 ) -> Picture:
-    """The picture in a file, or what is wanted of it. dtype: in which the synthesis computes. max_memory: see
-    `memory.plan`.
+    """The picture in a file, or what is wanted of it. max_memory: see `memory.plan`. dtype: of the synthesis.
 
     All symbols are decoded, but only what the view's crop depends on is synthesised: the pixels are those of the whole
     picture. CorruptError, UnsupportedError: as the container's contents give cause. LimitError: more memory is needed

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from twcodec.codec import resources
 from twcodec.codec.beside import carried
-from twcodec.codec.view import View
+from twcodec.codec.view import WHOLE, View
 from twcodec.container.header import COLOURS, Header
 from twcodec.errors import CorruptError, LimitError
 from twcodec.imaging import avif
@@ -116,9 +116,8 @@ def _samples(payload: bytes, height: int, width: int, channels: int, depth: int)
     return (found >= _HALF).astype(found.dtype) if depth == 1 else found
 
 
-def decode(container: Container, max_memory: int | None = None, view: View = View()) -> Picture:
-    """The picture in a file whose payload is AVIF, as it is wanted. max_memory: as elsewhere, bytes that the process
-    may use in all.
+def decode(container: Container, max_memory: int | None = None, view: View = WHOLE) -> Picture:
+    """The picture in a file whose payload is AVIF, as it is wanted. max_memory: bytes that the process may use in all.
 
     CorruptError: the stream is not what the header says, or the decoded samples are not those of the encoder.
     LimitError: more memory is needed than is allowed. MissingError: Pillow has no AVIF.

@@ -105,9 +105,7 @@ def for_encoding(model: Model, size: Size, settings: Settings, scoring: torch.dt
     return plan(model, grid, _encoding(model.family.footprint, grid, size, settings), itemsize, budget)
 
 
-def for_decoding(
-    model: Model, size: Size, dtype: torch.dtype, budget: int | None, window: Window | None = None
-) -> int:
+def for_decoding(model: Model, size: Size, dtype: torch.dtype, budget: int | None, window: Window | None = None) -> int:
     """As `for_encoding`. dtype: in which the synthesis computes. window: what is synthesised, None for all."""
     grid, of = _grid(model, size), model.family.footprint
     shown = replace(size, height=_length(window[0]), width=_length(window[1])) if window else size

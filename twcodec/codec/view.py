@@ -75,6 +75,15 @@ class View:
         return reduced(picture, self.scale)
 
 
+WHOLE = View()
+"""All of it, as it is."""
+
+
 def deep(picture: Picture, samples: NDArray[Any]) -> Picture:
     """The picture with samples of 16 bits, where it had 8."""
-    return replace(picture, samples=samples.astype("uint16", copy=False), depth=DEEP, mode="I;16" if picture.mode == "L" else picture.mode)
+    return replace(
+        picture,
+        samples=samples.astype("uint16", copy=False),
+        depth=DEEP,
+        mode="I;16" if picture.mode == "L" else picture.mode,
+    )

@@ -1,4 +1,4 @@
-"""PNG of 16 bits a sample in colour or with alpha, which Pillow does not write (PNG specification, sections 5, 9, 11)."""
+"""PNG of 16 bits a sample in colour or with alpha, which Pillow does not write (PNG specification, 5, 9 and 11)."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from twcodec.imaging.carried import carried
-from twcodec.imaging.colour import SEPARATED, describes
+from twcodec.imaging.colour import SEPARATED, describes, to_srgb
 from twcodec.imaging.modes import storage, to_coded_mode
 from twcodec.imaging.orientation import orientation, upright
 from twcodec.imaging.picture import Metadata, Picture
@@ -18,7 +18,11 @@ from twcodec.imaging.source import DEFAULT_MAX_PIXELS, Source, check_size, opene
 
 
 def read_picture(
-    source: Source, *, metadata: Literal["all", "none"] = "all", max_pixels: int = DEFAULT_MAX_PIXELS
+    source: Source,
+    *,
+    metadata: Literal["all", "none"] = "all",
+    icc: Literal["keep", "srgb"] = "keep",
+    max_pixels: int = DEFAULT_MAX_PIXELS,
 ) -> Picture:
     """Read one picture from a path, bytes, a stream (seekable or not) or a Pillow image, which stays as it is.
 
@@ -26,6 +30,7 @@ def read_picture(
     "none" nothing travels, so the samples are turned upright. Of an animation or a document the first frame is
     taken (of a Pillow image the current one). What was lost or converted is in `Picture.warnings`.
 
+    icc: "srgb" converts colours by the ICC profile, which does not travel along then.
     max_pixels: width times height, checked before any pixel is decoded.
     Raises UnreadableError, or LimitError above the limits; no message holds the name of the file.
     """
@@ -35,6 +40,9 @@ def read_picture(
         check_size(image.size, max_pixels)  # a plugin may learn it only now
         found = carried(image)
         coded, warnings = to_coded_mode(image, found.icc, stored)
+        if icc == "srgb" and image.mode not in SEPARATED:
+            coded, kept, left = to_srgb(coded, found.icc)
+            found, warnings = replace(found, icc=kept), warnings + left
         if metadata == "none":
             warnings += _profile_lost(found.icc, image.mode)
             coded, found = upright(coded, orientation(found)), Metadata()
