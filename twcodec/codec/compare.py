@@ -100,4 +100,4 @@ def _strips(a: NDArray[Any]) -> list[slice]:
 def _tensor(samples: NDArray[Any]) -> torch.Tensor:
     """(C, H, W)."""
     wide = samples.astype(np.int32) if samples.dtype == np.uint16 else samples
-    return torch.from_numpy(np.ascontiguousarray(wide)).permute(2, 0, 1)
+    return torch.from_numpy(np.require(wide, requirements=("W", "C"))).permute(2, 0, 1)
