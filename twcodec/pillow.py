@@ -92,15 +92,8 @@ class _Codecs:
             return codec
 
     def after_fork(self) -> None:
-        """In the new process: no other thread holds the lock, and GNU OpenMP would wait for threads that are not there.
-
-        torch's own worker processes compute with one thread for the same reason.
-        """
+        """In the new process, where no other thread holds the lock. `codec.runtime` sees to torch's threads."""
         self._lock = threading.Lock()
-        if self._kept:
-            import torch
-
-            torch.set_num_threads(1)
 
 
 _codecs = _Codecs()

@@ -7,8 +7,8 @@
 ends with 0, or refuses the file with the exit code of the manifest and leaves nothing at {out}. --symbols names a
 command that prints the SHA-256 of a file's symbols (README.md says of which bytes); without it level A is not shown.
 
-Prints a line for each file and exits with 0 if the decoder passes, 1 if it does not, 2 if it cannot be tried. Needs
-nothing but Python 3.10 and knows nothing of twcodec.
+Prints a line for each file and exits with 0 if the decoder passes, 1 if it does not, 2 if it cannot be tried or nothing
+was shown of it. Needs nothing but Python 3.10 and knows nothing of twcodec.
 """
 
 from __future__ import annotations
@@ -242,8 +242,8 @@ def damaged(manifest: Entry) -> list[str]:
     return [e["file"] for e in entries if hashlib.sha256((HERE / e["file"]).read_bytes()).hexdigest() != e["sha256"]]
 
 
-def report(verdicts: list[Verdict], quiet: bool) -> bool:
-    """Print the table and the sums; whether nothing failed."""
+def report(verdicts: list[Verdict], quiet: bool) -> int:
+    """Print the table and the sums; the exit code."""
     marks = {True: "pass", False: "FAIL", None: "-"}
     for verdict in verdicts:
         if not quiet or verdict.passed is False:
@@ -252,7 +252,11 @@ def report(verdicts: list[Verdict], quiet: bool) -> bool:
         of_it = [verdict.passed for verdict in verdicts if verdict.level == level]
         counts = f"{of_it.count(True)} passed, {of_it.count(False)} failed, {of_it.count(None)} not shown"
         print(f"level {level}: {counts}")
-    return all(verdict.passed is not False for verdict in verdicts)
+    found = {verdict.passed for verdict in verdicts}
+    if found == {None}:
+        print("nothing was shown of the decoder", file=sys.stderr)
+        return 2
+    return 1 if False in found else 0
 
 
 def parsed(arguments: list[str]) -> argparse.Namespace:
@@ -260,7 +264,7 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(usage=usage, description="Try the golden files on a decoder.")
     parser.add_argument("decoder", nargs="+", help="the command, with {in} and {out} in it")
     parser.add_argument("--symbols", default="", help="a command that prints the SHA-256 of the symbols of {in}")
-    parser.add_argument("--levels", default="ABC", help="which levels, such as AC; default: ABC")
+    parser.add_argument("--levels", help="which levels, such as AC; default: ABC")
     parser.add_argument("--any-failure", action="store_true", help="level C: every exit code but 0 will do")
     parser.add_argument("--no-avif", action="store_true", help="the decoder refuses payload kind 1 (twc-1.md, 3.2)")
     parser.add_argument("--only", action="append", default=[], metavar="GLOB", help="such as 'malformed/icc-*'")
@@ -272,8 +276,14 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
         parser.error("the decoder's command needs {in} and {out}")
     if options.symbols and "{in}" not in options.symbols:
         parser.error("the command of --symbols needs {in}")
-    if not options.levels or set(options.levels) - set("ABC"):
+    if options.levels is None:
+        options.levels = "ABC"
+    elif not options.levels or set(options.levels) - set("ABC"):
         parser.error("--levels: A, B and C are possible")
+    elif "A" in options.levels and not options.symbols:
+        parser.error(f"--levels {options.levels} needs --symbols, a command for level A")
+    if options.jobs < 1:
+        parser.error("--jobs: 1 or more")
     return options
 
 
@@ -295,7 +305,7 @@ def main(arguments: list[str]) -> int:
     except OSError as error:
         print(f"the command cannot be started: {error}", file=sys.stderr)
         return 2
-    return 0 if report(verdicts, options.quiet) else 1
+    return report(verdicts, options.quiet)
 
 
 if __name__ == "__main__":

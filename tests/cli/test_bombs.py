@@ -31,7 +31,7 @@ def bomb(coded_bytes: bytes, **changes) -> Container:
     return replace(container, header=header, data=container.data[:40])
 
 
-@pytest.mark.parametrize("command", ["decode", "verify"])
+@pytest.mark.parametrize("command", ["decode", "verify", "compare"])
 @pytest.mark.parametrize(
     ("what", "code"), [("within the limit", 4), ("any size", 4), ("alpha", 4), ("no model", 5), ("too large", 6)]
 )
@@ -46,7 +46,7 @@ def test_a_bomb_is_refused_without_torch_and_without_memory(coded_bytes, tmp_pat
     options = ["--max-pixels", str(1 << 40)] if what == "any size" else []
     (tmp_path / "bomb.twc").write_bytes(made.to_bytes())
     assert (tmp_path / "bomb.twc").stat().st_size <= 200
-    arguments = [command, *options, "bomb.twc", *(["out.png"] if command == "decode" else [])]
+    arguments = [command, *options, "bomb.twc", *([] if command == "verify" else ["out.png"])]
     done = subprocess.run([sys.executable, "-c", CHECK, *arguments], cwd=tmp_path, capture_output=True, check=False)
     assert done.returncode == code, done.stderr
     assert not (tmp_path / "out.png").exists()

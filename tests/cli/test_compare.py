@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -12,8 +14,11 @@ import torch
 from PIL import Image
 from skimage.metrics import structural_similarity
 
-from twcodec.codec.compare import compare, difference_map
+from twcodec.codec import resources
+from twcodec.codec import similarity as similarity_module
+from twcodec.codec.compare import check_memory, compare, difference_map
 from twcodec.codec.similarity import similarity
+from twcodec.errors import LimitError
 from twcodec.imaging.align import aligned, stood_upright
 from twcodec.imaging.read import read_picture
 
@@ -274,3 +279,91 @@ def test_a_picture_compared_from_python(pixels):
     x, y, said = aligned(stood_upright(a), stood_upright(b), ("one", "two"))
     assert said == ("two is grey; converted to RGB",)
     assert compare(x, y).max_error > 0
+
+
+def test_bilevel_pictures_are_compared_as_they_are(figures, save, pixels):
+    found = figures(save("a.png", pixels[..., 0] > 99), save("b.png", pixels[..., 0] > 109))
+    assert (found["peak"], found["max_error"], found["a"]["mode"]) == (1, 1, "1")
+
+
+@pytest.mark.parametrize("mode", ["LA", "RGBA"])
+def test_a_picture_whose_alpha_was_left_out_has_a_mode_without(pixels, mode):
+    flat = Image.fromarray(pixels).convert(mode.removesuffix("A"))
+    for alpha in (255, 99):
+        veiled = flat.copy()
+        veiled.putalpha(alpha)
+        one, other, _ = aligned(read_picture(veiled), read_picture(flat), ("one", "two"))
+        assert (one.mode, one.alpha) == (flat.mode, None)
+        assert one.samples.shape == other.samples.shape
+
+
+@pytest.mark.parametrize("shape", [(1, 171, 9001), (1, 9001, 171), (3, 161, 162), (1, 162, 161), (1, 12, 9001)])
+def test_similarity_in_blocks_is_that_of_the_whole(monkeypatch, shape):
+    """Sides of every kind: odd ones, those that end a row before or after a block, and very long ones."""
+    generator = torch.Generator().manual_seed(1)
+    a = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
+    b = a ^ torch.randint(0, 16, shape, dtype=torch.uint8, generator=generator)
+    found = similarity(a, b, 255)
+    if min(shape[1:]) > 161:  # pytorch-msssim wants more than 160 pixels, and so do we
+        assert found[1] == pytest.approx(ms_ssim(a, b), abs=1e-9)
+    monkeypatch.setattr("twcodec.codec.similarity._PART", 1 << 40)
+    whole = similarity(a, b, 255)
+    assert [value and round(value, 12) for value in found] == [value and round(value, 12) for value in whole]
+
+
+def test_the_memory_for_similarities_is_bounded(monkeypatch):
+    """Of the planes only the coarser scales are held, of a very wide picture too; no block is large."""
+    made = []
+    blurred = similarity_module._blurred
+    monkeypatch.setattr(similarity_module, "_blurred", lambda plane: made.append(plane.numel()) or blurred(plane))
+    a = torch.zeros(1, 11, 1 << 21, dtype=torch.uint8)
+    similarity(a, a, 255)
+    assert max(made) < 1 << 18
+
+
+MEASURED = """
+import sys
+from twcodec.cli.main import _code_of
+code = _code_of(sys.argv[1:])
+print(open("/proc/self/status").read().split("VmHWM:")[1].split()[0], file=sys.stderr)
+sys.exit(code)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("options", [[], ["--diff", "map.png"]])
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+def test_memory_is_what_was_allowed(tmp_path, kind, options):
+    """With a little less than what it says it needs it is refused; with that much it stays within."""
+    noise = np.random.default_rng(1).integers(0, np.iinfo(kind).max, (2600, 2600, 3), kind)
+    a, b = (array if kind == np.uint8 else array[..., 0] for array in (noise, noise ^ kind(1)))
+    for name, array in (("a.png", a), ("b.png", b)):
+        Image.fromarray(array).save(tmp_path / name, compress_level=0)
+
+    def run(allowed: str) -> tuple[int, list[str]]:
+        command = [sys.executable, "-c", MEASURED, "compare", "--max-memory", allowed, *options, "a.png", "b.png"]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        return done.returncode, done.stderr.splitlines()
+
+    code, lines = run("256M")
+    assert code == 6
+    assert "comparing these pictures takes about" in lines[0]
+    needed = int(lines[0].split("about ")[1].split("M,")[0])
+    code, lines = run(f"{needed}M")
+    assert code == 0, lines
+    assert int(lines[-1]) <= needed << 10
+    assert not options or (tmp_path / "map.png").exists()
+
+
+def test_more_memory_is_needed_for_a_map_and_for_16_bits(pixels):
+    def needed(array, with_map=False) -> int:
+        picture = read_picture(Image.fromarray(array))
+        with pytest.raises(LimitError) as error:
+            check_memory(picture, picture, with_map, 64 << 20)
+        return int(str(error.value).split("about ")[1].split("M,")[0])
+
+    large = np.zeros((4000, 4000, 3), np.uint8)
+    grey = large[..., 0].copy()
+    check_memory(*[read_picture(Image.fromarray(pixels))] * 2, True, resources.resident() + (128 << 20))
+    assert needed(large) + 100 < needed(large, True)
+    assert needed(grey) + 100 < needed(grey.astype(np.uint16))

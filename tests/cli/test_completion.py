@@ -13,6 +13,9 @@ import time
 
 import pytest
 
+from twcodec.errors import UnreadableError
+from twcodec.models import store
+
 from .test_start_up import modules
 
 PATIENCE = 20.0
@@ -155,6 +158,30 @@ def test_stored_models_are_offered(process, tmp_path, monkeypatch):
 @pytest.mark.parametrize("asked", ["tcsh_complete", "bash_source", "nonsense"])
 def test_a_question_that_nobody_understands_is_met_with_silence(process, asked):
     done = process(env={**os.environ, "_TWC_COMPLETE": asked, "COMP_WORDS": "twc ", "COMP_CWORD": "1"})
+    assert (done.code, done.out, done.err) == (0, b"", "")
+
+
+@pytest.mark.parametrize("kind", ["bash", "zsh", "fish"])
+@pytest.mark.parametrize("given", [{}, {"COMP_WORDS": "twc enc"}, {"COMP_WORDS": "twc '", "COMP_CWORD": "x"}])
+def test_a_question_with_parts_missing_is_met_with_silence(process, kind, given):
+    env = {name: value for name, value in os.environ.items() if not name.startswith("COMP_")}
+    done = process(env={**env, "_TWC_COMPLETE": f"{kind}_complete", **given})
+    assert (done.code, done.err) == (0, "")
+    assert b"internal" not in done.out
+
+
+def test_a_damaged_store_of_models_says_nothing_in_the_prompt(twc, monkeypatch):
+    def damaged():
+        raise UnreadableError("the store cannot be read")
+
+    monkeypatch.setattr(store, "entries", damaged)
+    for name, value in {
+        "_TWC_COMPLETE": "bash_complete",
+        "COMP_WORDS": "twc encode --model ni",
+        "COMP_CWORD": "3",
+    }.items():
+        monkeypatch.setenv(name, value)
+    done = twc()
     assert (done.code, done.out, done.err) == (0, b"", "")
 
 

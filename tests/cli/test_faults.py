@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -12,6 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from twcodec.batch import storage
 from twcodec.cli.deadline import deadline
@@ -213,6 +215,35 @@ def test_a_time_limit_that_ends_while_torch_is_imported_waits_for_it():
     with pytest.raises(LimitError, match="not done after"):
         slow()
     assert steps == ["imported"]
+
+
+NOTICING = """
+import signal, sys
+from twcodec.cli.main import run
+
+class Finder:
+    def find_spec(name, path=None, target=None):
+        if name == "numpy":
+            print("numpy,", signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM), file=sys.stderr)
+
+sys.meta_path.insert(0, Finder)
+run(sys.argv[1:])
+"""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    ["encode a.png b.twc", "decode a.twc b.png", "verify a.twc", "compare a.png a.png", "compare a.twc a.twc"],
+)
+def test_numpy_is_imported_where_no_signal_can_cut_it_in_half(arguments, tmp_path):
+    vectors = Path(__file__).resolve().parents[2] / "formats" / "vectors"
+    shutil.copy(next(vectors.glob("valid/guard-rgba-*.twc")), tmp_path / "a.twc")
+    Image.new("RGB", (20, 30)).save(tmp_path / "a.png")
+    command = [sys.executable, "-c", NOTICING, *arguments.split()]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+    plain = f"numpy, {signal.SIG_DFL} {signal.SIG_DFL}"
+    assert [line for line in done.stderr.splitlines() if line.startswith("numpy,")] == [plain]
 
 
 def test_handlers_are_as_they_were_after_an_import():

@@ -139,5 +139,5 @@ def test_quiet_says_nothing_but_errors(twc, photo, coded, tmp_path):
 def test_verbose_tells_every_branch(twc, photo, tmp_path):
     done = twc("encode", "-v", "--ways", 3, photo, tmp_path / "a.twc")
     assert len(done.err.splitlines()) == 5
-    assert done.err.count("flip-turn-slack") >= 2
+    assert done.err.count("flip-turn") >= 2
     assert done.err.count("twc: * ") == 1

@@ -116,3 +116,11 @@ def test_a_flood_is_not_read_to_its_end_where_it_has_none(tmp_path, monkeypatch)
     stand_in(tmp_path, monkeypatch, "exec cat /dev/zero")
     with pytest.raises(LimitError, match="over 67108864 bytes came back"):
         sandbox.decoded(b"", [], 60, None, 1000)
+
+
+@pytest.mark.parametrize("seconds", ["nan", "inf", "1e300", "0", "-1", "soon"])
+@pytest.mark.parametrize("options", [("decode",), ("decode", "--sandbox"), ("verify",)])
+def test_a_timeout_that_cannot_be_meant_is_refused(twc, tmp_path, options, seconds):
+    (tmp_path / "a.twc").write_bytes(b"")
+    names = (tmp_path / "a.twc", tmp_path / "a.png")[: 1 + (options[0] == "decode")]
+    twc(*options, "--timeout", seconds, *names).misused("is no number")

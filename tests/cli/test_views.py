@@ -162,6 +162,15 @@ def test_colours_become_srgb_when_asked_for(twc, wide, tmp_path, where):
     assert np.abs(np.asarray(image)[16, 16].astype(int) - (40, 80, 200, 120)).max() <= 6
 
 
+def test_sixteen_bit_grey_is_left_as_it_is(twc, codec, tmp_path):
+    deep = Image.fromarray(np.arange(64 * 64, dtype=np.uint16).reshape(64, 64) * 16)
+    (tmp_path / "a.twc").write_bytes(codec.encode(deep))
+    done = twc("decode", "--icc", "srgb", tmp_path / "a.twc", tmp_path / "a.png")
+    assert done.code == 0, done.err
+    with Image.open(tmp_path / "a.png") as image:
+        assert image.mode == "I;16"
+
+
 def test_they_stay_as_they_are_when_not(twc, wide, tmp_path):
     twc("encode", "-q", "7", wide, tmp_path / "a.twc")
     assert twc("decode", tmp_path / "a.twc", tmp_path / "a.png").code == 0

@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import io
+import os
 import subprocess
 import sys
 import threading
@@ -43,7 +44,7 @@ def test_info_is_the_header_as_a_dataclass(codec, photo):
     assert info.model == catalogue.read("default")[0]
     assert (info.quality, info.transformed, info.ways) == (2.5, True, 2)
     assert info.digest == codec.model.digest.hex()
-    assert info.transform == "flip-turn-slack"
+    assert info.transform == "flip-turn"
     assert info.seed >= 9
     assert info.payload_bytes == len(data) - 92
 
@@ -155,6 +156,120 @@ def test_codecs_with_threads_of_their_own_leave_torchs_count_as_it_was(photo):
         inside = list(pool.map(work, range(6)))
         afterwards = list(pool.map(lambda _: torch.get_num_threads(), range(6)))
     assert set(afterwards) == {before} == {inside[-1], torch.get_num_threads()}
+
+
+def _in_a_fork(path, before_the_fork: str, in_the_child: str = "") -> None:
+    """Decode in a process, and in one that is forked from it."""
+    code = f"""
+import os, signal, threading, twcodec
+import numpy as np
+data = open({str(path)!r}, "rb").read()
+{before_the_fork}
+expected = np.asarray(codec.decode(data)).astype(int)
+child = os.fork()
+if child == 0:
+    signal.alarm(60)
+    difference = np.abs(np.asarray(codec.decode(data)) - expected).max()  # one level: of other threads, other roundings
+    {in_the_child}
+    os._exit(difference > 1)
+os._exit(os.waitpid(child, 0)[1] != 0)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows has no fork")
+@pytest.mark.parametrize("threads", [None, 2])
+def test_a_process_that_was_forked_decodes_too(codec, photo, tmp_path, threads):
+    """torch's threads do not survive a fork, and OpenMP waits for them for ever."""
+    (tmp_path / "p.twc").write_bytes(codec.encode(photo))
+    _in_a_fork(tmp_path / "p.twc", f'codec = twcodec.open_codec(device="cpu", threads={threads})')
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows has no fork")
+def test_a_fork_amid_the_calls_of_other_threads_leaves_nothing_of_them(codec, photo, tmp_path):
+    (tmp_path / "p.twc").write_bytes(codec.encode(photo))
+    amid = """
+import torch
+from twcodec.codec import runtime
+codec = twcodec.open_codec(device="cpu", threads=3)
+before = torch.backends.cudnn.deterministic
+inside = threading.Event()
+def run():
+    with runtime.running(torch.device("cpu"), 2), runtime._cudnn.at(runtime._EXACT_CUDNN):
+        assert torch.backends.cudnn.deterministic != before
+        inside.set()
+        threading.Event().wait()
+def load():
+    with codec._lock:
+        threading.Event().wait()
+codec.decode(data)
+threading.Thread(target=run, daemon=True).start()
+inside.wait()
+fork = os.fork
+def with_locks_taken():
+    threading.Thread(target=load, daemon=True).start()
+    for held in (runtime._threads, runtime._cudnn):
+        threading.Thread(target=held._lock.acquire, daemon=True).start()
+    while not all(lock.locked() for lock in (codec._lock, runtime._threads._lock, runtime._cudnn._lock)):
+        pass
+    return fork()
+os.fork = with_locks_taken
+"""
+    settings = "(torch.get_num_threads(), torch.backends.cudnn.deterministic, runtime._threads._held)"
+    _in_a_fork(tmp_path / "p.twc", amid, f"assert {settings} == (1, before, []), {settings}")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows has no fork")
+def test_a_call_that_is_left_in_a_forked_process_leaves_one_thread():
+    code = """
+import os, torch
+from twcodec.codec.runtime import running
+torch.set_num_threads(3)
+with running(torch.device("cpu"), 2):
+    child = os.fork()
+if child == 0:
+    with running(torch.device("cpu"), 2):
+        inside = torch.get_num_threads()
+    os._exit((inside, torch.get_num_threads()) != (1, 1))
+assert os.waitpid(child, 0)[1] == 0
+assert torch.get_num_threads() == 3
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows has no fork")
+def test_a_process_that_was_forked_before_the_first_call_has_its_threads():
+    code = """
+import os, torch
+from twcodec.codec.runtime import running
+torch.set_num_threads(3)
+child = os.fork()
+if child == 0:
+    with running(torch.device("cpu"), 2):
+        inside = torch.get_num_threads()
+    os._exit((inside, torch.get_num_threads()) != (2, 3))
+assert os.waitpid(child, 0)[1] == 0
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows has no fork")
+def test_a_process_that_was_forked_leaves_the_other_ones_temporary_files(tmp_path):
+    (tmp_path / "p.part").touch()
+    code = f"""
+import os
+from twcodec.imaging import unfinished
+unfinished.add({str(tmp_path / "p.part")!r})
+child = os.fork()
+if child == 0:
+    unfinished.remove()
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+assert os.path.exists({str(tmp_path / "p.part")!r})
+unfinished.remove()
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    assert not list(tmp_path.iterdir())
 
 
 def test_tf32_is_off_while_a_call_runs_and_as_before_afterwards():

@@ -77,16 +77,38 @@ def test_a_file_that_is_better_than_asked_for_is_made_with_a_warning(codec, pict
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (3, 200), (17, 16)])
 def test_tiny_pictures_come_as_close_as_they_can(codec, crop, height, width):
     small = crop(height, width)
-    low, high = (len(codec.encode_picture(small, Settings(q, ways=1))[0]) for q in (1.0, 7.0))
-    size = (low + high) // 2 + 1
-    data, _ = codec.encode_picture(small, Settings(target_size=size))
-    assert len(data) <= size
+    sweep = [len(codec.encode_picture(small, Settings(q / 4, ways=1))[0]) for q in range(4, 29)]
+    size = (min(sweep) + max(sweep)) // 2 + 1
+    data, report = codec.encode_picture(small, Settings(target_size=size, ways=1))
+    assert max(n for n in sweep if n <= size) - 4 <= len(data) <= size
+    assert (len(data) < 0.99 * size) <= bool(report.warnings)
 
 
-def test_a_flat_picture_is_exact_at_any_quality(codec):
+def test_the_nearest_is_taken_be_it_above_or_below_but_for_a_limit():
+    for limit, quality in ((False, 5.0), (True, 4.0)):
+        walk = target._Walk(target._Aim(30.0, 29.96, 30.04, 1.7, limit), 1.0, 7.0)
+        walk.seen = {4.0: 29.4, 5.0: 30.2, 6.0: 33.0}
+        assert walk.best == quality
+
+
+def test_a_guard_and_a_target_are_not_asked_for_together():
+    with pytest.raises(UsageError, match="leave one of them out"):
+        Settings(target_size=1500, guard="avif")
+
+
+def test_one_that_is_there_at_both_ends_of_a_flat_stretch_is_no_failure():
+    walk = target._Walk(target._share(1000, 0.008, 0.0, limit=True), 1.0, 7.0)
+    walk.go(4.0, lambda quality: math.log(900 if quality < 5 else 901), 8)
+    assert (walk.short, walk.beyond, walk.at_an_end) == (True, False, True)
+
+
+def test_a_flat_picture_that_is_better_than_asked_for_at_the_lowest_quality(codec):
     flat = Picture(np.full((32, 32, 3), 128, np.uint8), "RGB")
-    data, _ = codec.encode_picture(flat, Settings(target_psnr=40.0))
-    assert codec.decode_picture(data).samples.shape == flat.samples.shape
+    lowest = psnr(flat, codec.decode_picture(codec.encode_picture(flat, Settings(1.0))[0]))
+    data, report = codec.encode_picture(flat, Settings(target_psnr=lowest - 5))
+    assert Container.from_bytes(data).header.quality == 1
+    assert psnr(flat, codec.decode_picture(data)) == pytest.approx(lowest, abs=0.5)
+    assert "the file has" in report.warnings[-1]
 
 
 @pytest.mark.parametrize("model", ["default-1", "default-context"])
@@ -122,9 +144,9 @@ def test_the_search_costs_a_few_looks_and_mostly_one_encoding(codec, picture, mo
         counts["looks"] += 1
         return original_bits(self, quality)
 
-    def run(*args):
+    def run(*args, **more):
         counts["runs"] += 1
-        return original_run(*args)
+        return original_run(*args, **more)
 
     monkeypatch.setattr(target.branch.Probe, "bits", bits)
     monkeypatch.setattr(target.encoding, "run", run)
@@ -142,6 +164,7 @@ def test_the_search_costs_a_few_looks_and_mostly_one_encoding(codec, picture, mo
         {"target_psnr": math.nan},
         {"target_psnr": math.inf},
         {"target_size": "9"},
+        {"target_bpp": 10**400},
         {"target_bpp": 1.0, "target_size": 5},
         {"target_bpp": 1.0, "quality": 4},
     ],

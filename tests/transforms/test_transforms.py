@@ -113,7 +113,7 @@ PINNED = {
 
 
 def test_the_default_set_shifts_freely_only_large_pictures():
-    assert [t.name for t in default_set(512, 768)] == ["flip-turn-slack"]
+    assert [t.name for t in default_set(512, 768)] == ["flip-turn"]
     assert [t.name for t in default_set(4096, 6000)] == ["flip-turn-shift"]
 
 

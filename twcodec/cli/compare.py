@@ -66,8 +66,9 @@ def command(
             sides.append(reader.read(name, quiet))
     a, b, notes = _aligned(sides)
     with working("comparing", a.width * a.height, quiet):
-        from twcodec.codec.compare import compare
+        from twcodec.codec.compare import check_memory, compare
 
+        check_memory(a, b, target is not None, max_memory)
         found = compare(a, b)
     gain = None if target is None else _write_map(a, b, target, force)
     notes += _left_out(found)

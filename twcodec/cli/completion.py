@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 
@@ -64,11 +65,15 @@ def command(shell: str) -> None:
 
 
 def answer(root: click.Command) -> bool:
-    """Tell a shell what could follow, if one asks: then True. Silent where it asks for what nobody knows."""
+    """Tell a shell what could follow, if one asks: then True.
+
+    Silent where it asks for what nobody knows, and where anything goes wrong: it would stand in the prompt.
+    """
     asked = os.environ.get(VARIABLE)
     if not asked:
         return False
     shell, _, what = asked.partition("_")
     if shell in _KINDS and what == "complete":
-        sys.stdout.write(_KINDS[shell](root, {}, "twc", VARIABLE).complete() + "\n")
+        with contextlib.suppress(Exception):
+            sys.stdout.write(_KINDS[shell](root, {}, "twc", VARIABLE).complete() + "\n")
     return True

@@ -12,9 +12,23 @@ import click
 
 from twcodec.errors import LimitError, MissingError
 
+MOST = 1e6
+"""Seconds, more than eleven days: what timers and limits of processes take everywhere."""
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is no number") from None
+    if not 0 < seconds <= MOST:
+        raise click.BadParameter(f"{text!r} is no number of seconds between 0 and {MOST:g}")
+    return seconds
+
+
 option = click.option(
     "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
+    type=_seconds,
     default=None,
     metavar="SECONDS",
     envvar="TWC_TIMEOUT",

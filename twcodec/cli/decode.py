@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
-from twcodec.cli import complete, deadline, options, sandbox, views
+from twcodec.cli import complete, deadline, opening, options, sandbox, views
 from twcodec.cli.progress import working
 from twcodec.cli.say import say, shown, tell
 from twcodec.container import Container
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from twcodec.codec.settings import Precision
     from twcodec.codec.view import View
     from twcodec.container import Header
-    from twcodec.imaging.picture import Picture
 
 
 @click.command("decode", short_help="Turn a TWC file back into a picture.")
@@ -124,24 +123,21 @@ class _How:
         header = container.header
         self._check(header)
         if header.kind == AVIF:
+            options.make_numpy_ready()
             from twcodec.codec import guard
 
             decode = partial(guard.decode, container, self.max_memory, self.view)
         else:
-            from twcodec.models import beforehand
-
-            beforehand.check(container, self.model)
-            options.make_ready()  # everything that can fail without torch has been tried
-            from twcodec.codec.codec import open_codec
-
-            where = self.device, self.precision, self.threads
-            codec = open_codec(self.model, *where, digest=header.digest, max_memory=self.max_memory)
+            how = self.model, self.device, self.precision, self.threads, self.max_memory
+            codec = opening.codec_for(container, *how)
             decode = partial(codec.decode_picture, data, limits, self.view)
 
         with working(f"decoding {shown(source)}", header.width * header.height, quiet):
             picture = decode()
+        from twcodec.imaging.output import write_picture
+
         with write() as file:
-            warnings = self._written(picture, file)
+            warnings = write_picture(picture, file, self.form, self.icc)
         about = {"width": picture.width, "height": picture.height, "mode": picture.mode, "format": self.form}
         return {**about, "warnings": list(warnings)}
 
@@ -151,26 +147,8 @@ class _How:
         self.view.window(header.height, header.width)
         if depth > header.depth and header.mode != "L" and self.form != "PNG":
             raise UsageError(f"16 bits a sample in colour are written as PNG, not as {self.form}")
-        if depth > 8 and self.icc == "srgb":
+        if depth > header.depth and self.icc == "srgb":
             raise UsageError("colours are converted to sRGB with 8 bits a sample only; leave --icc or --depth out")
-
-    def _written(self, picture: Picture, file: BinaryIO) -> tuple[str, ...]:
-        """Write the picture, and give warnings."""
-        if picture.depth > 8 and picture.mode != "I;16":
-            from twcodec.imaging.png16 import write_png16
-
-            return write_png16(picture, file)
-        from twcodec.imaging.present import to_image
-        from twcodec.imaging.write import write_image
-
-        image, metadata = to_image(picture), picture.metadata
-        left: list[str] = []
-        if self.icc == "srgb":
-            from twcodec.imaging.colour import to_srgb
-
-            image, icc, left = to_srgb(image, metadata.icc)
-            metadata = replace(metadata, icc=icc)
-        return (*left, *write_image(image, file, self.form, metadata))
 
     def in_a_sandbox(self, data: bytes, timeout: float | None) -> tuple[bytes, dict[str, Any]]:
         """Decode in a process that may do little, and return its picture file, too; nothing is looked at here."""

@@ -16,6 +16,7 @@ MEANINGS = {
     8: "a device or dependency is missing",
     9: "verification or --min-psnr failed",
     70: "internal error: please report it",
+    129: "hung up",
     130: "interrupted",
     143: "terminated",
 }

@@ -150,6 +150,14 @@ def make_ready() -> None:
             import torch  # noqa: F401
 
 
+def make_numpy_ready() -> None:
+    """Import numpy and Pillow, for what imports them next and does without torch."""
+    if "numpy" not in sys.modules or "PIL.Image" not in sys.modules:
+        with undisturbed():
+            import numpy  # noqa: F401
+            import PIL.Image  # noqa: F401
+
+
 @contextlib.contextmanager
 def _kept_for_good() -> Iterator[None]:
     """The garbage collector never looks at what is made in here, and at nothing that was there before.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from twcodec.cli import options
+from twcodec.cli import opening, options
 from twcodec.cli.say import as_text, shown
 from twcodec.codec import resources
 from twcodec.container.chunks import MAGIC
@@ -51,13 +51,17 @@ class Reader:
 
     def read(self, name: str, quiet: bool) -> Side:
         """A side, turned upright, with its warnings told."""
+        given, size = _opened(name, self.max_pixels)
+        if isinstance(given, bytes) and given.startswith(MAGIC[:4]):
+            picture = self.decode(given)
+            from twcodec.imaging.align import stood_upright
+
+            return Side(name, "TWC", stood_upright(picture), size)
+        resources.check_room_to_load()  # or Pillow would blame the picture
+        options.make_numpy_ready()
         from twcodec.imaging.align import stood_upright
         from twcodec.imaging.read import read_picture
 
-        given, size = _opened(name, self.max_pixels)
-        if isinstance(given, bytes) and given.startswith(MAGIC[:4]):
-            return Side(name, "TWC", stood_upright(self.decode(given)), size)
-        resources.check_room_to_load()  # or Pillow would blame the picture
         picture = read_picture(given, max_pixels=self.max_pixels)
         options.warn(shown(name), picture.warnings, quiet)
         return Side(name, "picture", stood_upright(picture), size)
@@ -70,15 +74,11 @@ class Reader:
         limits = Limits(pixels=self.max_pixels)
         container = Container.from_bytes(data, limits)
         if container.header.kind == AVIF:
+            options.make_numpy_ready()
             from twcodec.codec import guard
 
             return guard.decode(container, self.max_memory)
-        options.make_ready()
-        from twcodec.codec.codec import open_codec
-
-        codec = open_codec(
-            self.model, self.device, threads=self.threads, digest=container.header.digest, max_memory=self.max_memory
-        )
+        codec = opening.codec_for(container, self.model, self.device, threads=self.threads, max_memory=self.max_memory)
         return codec.decode_picture(data, limits)
 
 

@@ -6,7 +6,7 @@ import json
 
 import click
 
-from twcodec.cli import deadline, options
+from twcodec.cli import deadline, opening, options
 from twcodec.cli.say import as_text, shown, tell
 from twcodec.cli.several import each
 from twcodec.container import Container
@@ -52,19 +52,12 @@ def command(
 
         found, container = info(data, limits), Container.from_bytes(data, limits)  # before torch is imported
         if found.payload == "avif":
+            options.make_numpy_ready()
             from twcodec.codec import guard
 
             guard.decode(container, max_memory)
         else:
-            from twcodec.models import beforehand
-
-            beforehand.check(container, model)
-            options.make_ready()
-            from twcodec.codec.codec import open_codec
-
-            codec = codec or open_codec(
-                model, device, threads=threads, max_memory=max_memory, digest=bytes.fromhex(found.digest)
-            )
+            codec = opening.codec_for(container, model, device, threads=threads, max_memory=max_memory, opened=codec)
             codec.verify(data, limits)
         if as_json:
             tell(json.dumps({"file": as_text(name), "ok": True, **found.to_json()}))

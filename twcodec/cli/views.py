@@ -33,9 +33,9 @@ _OPTIONS = (
     click.option("--scale", type=click.Choice(list(_NAMES)), default="1", help="A smaller picture: means of squares."),
     click.option(
         "--depth",
-        type=click.Choice(["8", str(DEEP)]),
+        type=click.Choice([str(DEEP)]),
         default=None,
-        help="16: 16 bits a sample from a picture of 8, as PNG.  [default: the picture's own]",
+        help="16 bits a sample from a picture of 8, as PNG.  [default: the picture's own]",
     ),
     click.option(
         "--icc",

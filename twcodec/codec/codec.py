@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +51,7 @@ class Codec:
         self.model, self._precision, self._threads, self._max_memory = model, precision, threads, max_memory
         self._others: dict[bytes, Model] = {model.digest: model}
         self._lock = threading.Lock()
+        _codecs.add(self)
 
     def encode(
         self,
@@ -157,6 +159,19 @@ class Codec:
                 name, data = catalogue.read_by_digest(digest)
                 self._others[digest] = Model(data, name, self.model.device)
             return self._others[digest]
+
+
+_codecs: weakref.WeakSet[Codec] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    """In the new process, where no other thread loads a model."""
+    for codec in _codecs:
+        codec._lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def open_codec(

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from twcodec.codec.distortion import mse, psnr
-from twcodec.codec.similarity import similarity
+from twcodec.codec import resources
+from twcodec.codec.allocator import give_back_freed_memory
+from twcodec.codec.distortion import psnr
+from twcodec.codec.grid import to_samples
+from twcodec.codec.similarity import HELD, similarity
+from twcodec.errors import LimitError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -19,6 +24,15 @@ if TYPE_CHECKING:
 
 _PART = 1 << 20
 """Samples whose differences are looked at at a time."""
+
+_WORKING = 72 << 20
+"""Bytes for what is worked on at a time, torch's first call and its threads, and freed pieces that nothing fits in."""
+
+_MAP = {1: 4, 3: 14}
+"""Bytes a pixel of the map, by channels: its samples, Pillow's image, a copy of that, and the file."""
+
+_BADLY_USED = 1.15
+"""As in `codec.memory`, which is about models."""
 
 _SHOWN = 0.999
 """Of all samples: as many are not at their limit in the map. One that is far off does not make the others dark."""
@@ -52,20 +66,39 @@ class Difference:
         return {"identical": self.identical, **vars(self), "psnr": found, "alpha": alpha}
 
 
+def check_memory(a: Picture, b: Picture, with_map: bool, max_memory: int | None = None) -> None:
+    """LimitError unless there is room to compare two pictures, and for a map of their differences if one is wanted.
+
+    max_memory: bytes that the process may use in all.
+    """
+    wide = 8 * a.samples.shape[2] if a.depth == 16 else 0  # both, as torch has them
+    a_pixel = max(HELD + wide, _MAP[a.samples.shape[2]] if with_map else 0)
+    more = _WORKING + int(_BADLY_USED * a_pixel * a.width * a.height)
+    allowed = resources.budget(max_memory)
+    if resources.resident() + more > allowed:
+        give_back_freed_memory()  # what reading has left
+    needed = resources.resident() + more
+    if needed > allowed:
+        raise LimitError(
+            f"comparing these pictures takes about {resources.at_least(needed)}, {resources.at_most(allowed)} are "
+            "allowed; allow more, or compare smaller ones"
+        )
+
+
 def compare(a: Picture, b: Picture) -> Difference:
     """Measure. a, b: as `imaging.align.aligned` gives them."""
     peak = (1 << a.depth) - 1
-    x, y = _tensor(a.samples), _tensor(b.samples)
-    alpha = None if a.alpha is None or b.alpha is None else _of_planes(a.alpha[..., None], b.alpha[..., None], 255)
+    alpha = None if a.alpha is None or b.alpha is None else _of_planes(a.alpha, b.alpha, 255)
     plain = _of_planes(a.samples, b.samples, peak)
-    ssim, ms_ssim = similarity(x, y, peak)
+    here = torch.device("cpu")
+    ssim, ms_ssim = similarity(to_samples(a.samples, here), to_samples(b.samples, here), peak)
     return Difference(peak, plain.mse, plain.psnr, plain.max_error, ssim, ms_ssim, alpha)
 
 
 def _of_planes(a: NDArray[Any], b: NDArray[Any], peak: int) -> Difference:
-    error = float(mse(_tensor(a), _tensor(b), peak))
     counts = _histogram(a, b, peak)
-    return Difference(peak, error * peak**2, psnr(error), int(np.flatnonzero(counts)[-1]))
+    error = int(counts @ np.arange(peak + 1, dtype=np.int64) ** 2) / a.size
+    return Difference(peak, error, psnr(error / peak**2), int(np.flatnonzero(counts)[-1]))
 
 
 def difference_map(a: Picture, b: Picture) -> tuple[NDArray[np.uint8], int]:
@@ -78,26 +111,23 @@ def difference_map(a: Picture, b: Picture) -> tuple[NDArray[np.uint8], int]:
     most = int(np.searchsorted(below, _SHOWN * below[-1])) or int(np.searchsorted(below, below[-1])) or peak
     gain = max(1, peak // most)
     shown = np.empty(a.samples.shape, np.uint8)
-    for rows in _strips(a.samples):
-        error = np.abs(a.samples[rows].astype(np.int32) - b.samples[rows])
-        shown[rows] = np.minimum(255, np.rint(error * (gain * 255 / peak)))
+    flat = shown.reshape(-1)
+    for part, error in _errors(a.samples, b.samples):
+        flat[part] = np.minimum(255, np.rint(error * (gain * 255 / peak)))
     return shown, gain
 
 
 def _histogram(a: NDArray[Any], b: NDArray[Any], peak: int) -> NDArray[np.int64]:
     """How many samples differ by 0, 1, ... peak."""
     counts = np.zeros(peak + 1, np.int64)
-    for rows in _strips(a):
-        counts += np.bincount(np.abs(a[rows].astype(np.int32) - b[rows]).ravel(), minlength=peak + 1)
+    for _, error in _errors(a, b):
+        counts += np.bincount(error, minlength=peak + 1)
     return counts
 
 
-def _strips(a: NDArray[Any]) -> list[slice]:
-    step = max(1, _PART // a[0].size)
-    return [slice(top, top + step) for top in range(0, len(a), step)]
-
-
-def _tensor(samples: NDArray[Any]) -> torch.Tensor:
-    """(C, H, W)."""
-    wide = samples.astype(np.int32) if samples.dtype == np.uint16 else samples
-    return torch.from_numpy(np.require(wide, requirements=("W", "C"))).permute(2, 0, 1)
+def _errors(a: NDArray[Any], b: NDArray[Any]) -> Iterator[tuple[slice, NDArray[np.int32]]]:
+    """Absolute differences of some samples after others, in the order of the arrays, and which samples these are."""
+    p, q = a.reshape(-1), b.reshape(-1)
+    for at in range(0, p.size, _PART):
+        part = slice(at, at + _PART)
+        yield part, np.abs(p[part].astype(np.int32) - q[part])

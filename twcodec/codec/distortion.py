@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn import functional
 
+from twcodec.codec.similarity import FIVE_SCALES, WINDOW
+
 if TYPE_CHECKING:
     from torch import Tensor
 
 MS_SSIM_LAMBDA = 1280 / 255**2
 """lambda for 1 - MS-SSIM, per lambda for 255^2 MSE: CompressAI trains quality 4 with 16.64 and 0.0130."""
-
-_WINDOW, _FIVE_SCALES = 11, 161
-"""Pixels: side of the Gaussian window, and the smallest side on which it fits five times halved."""
 
 _PART = 1 << 20
 """Numbers that are compared at a time: bounds the memory. With fewer, rows of a turned picture are too thin."""
@@ -38,9 +37,9 @@ def ms_ssim_loss(a: Tensor, b: Tensor, levels: int) -> Tensor:
     """
     from pytorch_msssim import ms_ssim, ssim
 
-    pad = [0, max(0, _WINDOW - a.shape[-1]), 0, max(0, _WINDOW - a.shape[-2])]
+    pad = [0, max(0, WINDOW - a.shape[-1]), 0, max(0, WINDOW - a.shape[-2])]
     x, y = (functional.pad(t[None].float() / levels, pad, mode="replicate") for t in (a, b))
-    compare = ms_ssim if min(a.shape[-2:]) >= _FIVE_SCALES else ssim
+    compare = ms_ssim if min(a.shape[-2:]) >= FIVE_SCALES else ssim
     similarity: Tensor = compare(x, y, data_range=1.0)
     return 1 - similarity.double()
 

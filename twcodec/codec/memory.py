@@ -111,8 +111,8 @@ def for_decoding(model: Model, size: Size, dtype: torch.dtype, budget: int | Non
     shown = replace(size, height=_length(window[0]), width=_length(window[1])) if window else size
     picture, copied = _picture(shown), 4 * of.m if of.in_place else 0
     positions, y_hat = grid[0] * grid[1], 4 * of.m
-    seen = _grid(model, shown)
-    synthesised = min(positions, (seen[0] + 2 * model.family.reach) * (seen[1] + 2 * model.family.reach))
+    near = [min(n, m + 2 * model.family.reach) for n, m in zip(grid, _grid(model, shown), strict=True)]
+    synthesised = near[0] * near[1]
     held = Held(
         with_tile=size.beside + positions * y_hat + synthesised * copied + picture,
         without=max(
@@ -121,7 +121,7 @@ def for_decoding(model: Model, size: Size, dtype: torch.dtype, budget: int | Non
             size.beside + picture + _WRITTEN * shown.pixels,
         ),
     )
-    return plan(model, grid, held, dtype.itemsize, budget)
+    return plan(model, (near[0], near[1]), held, dtype.itemsize, budget)
 
 
 def _length(span: slice) -> int:
@@ -190,7 +190,7 @@ def _encoding(of: Footprint, grid: tuple[int, int], size: Size, settings: Settin
     if settings.target:  # y at the quality of the search beside y at others
         latents += 4 * of.m
     quantise = latents + kept + symbols + y_hat + together * _context(of)
-    synthesise = kept + symbols + y_hat + (latents if estimated or settings.effort else 0)
+    synthesise = kept + symbols + y_hat + (latents if estimated or settings.effort or settings.target else 0)
     code = kept + symbols + (0 if large else y_hat) + _coded_at_once(of, _CODED)
     ssim = _SSIM[size.channels] * 4 * size.channels * size.pixels if settings.metric == "ms-ssim" else 0
     compared = min(_PIECES, max(size.pixels * size.channels, positions * of.m)) * _PIECE

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -46,13 +47,24 @@ class _Held:
                 self._held.append(value)
             if value != found or not self._per_thread:  # cuDNN has more switches than are read
                 self._write(value)
+            held = self._held
         try:
             yield
         finally:
             if value != own:
                 with self._lock:
-                    self._held.remove(value)
-                    self._write(value if self._held and not self._per_thread else own)
+                    if held is self._held:  # not in a process that was forked meanwhile
+                        held.remove(value)
+                        self._write(value if held and not self._per_thread else own)
+
+    def forget(self) -> None:
+        """In a process that was forked: nobody holds anything, since the other threads and their calls are not there.
+
+        What torch keeps for each thread stays as the one that forked has it.
+        """
+        if self._held and not self._per_thread:
+            self._write(self._before)
+        self._lock, self._held = threading.Lock(), []
 
 
 def _read_cudnn() -> tuple[bool, bool, bool]:
@@ -72,14 +84,43 @@ _EXACT_CUDNN = (False, True, False)
 _threads = _Held(torch.get_num_threads, torch.set_num_threads, per_thread=True)
 _cudnn = _Held(_read_cudnn, _write_cudnn)
 
+_used = False
+"""Whether a call has run, in this process or before it was forked."""
+
+_most_threads: int | None = None
+"""Whatever a call was asked for. None: any number."""
+
+
+def _after_fork() -> None:
+    """In the new process: OpenMP's threads are not there, and GNU's would be waited for, for ever.
+
+    torch's own worker processes compute with one thread for the same reason. Where no call had run, there are none to
+    miss, and the new process may start its own.
+    """
+    global _most_threads
+    _threads.forget()
+    _cudnn.forget()
+    if _used:
+        _most_threads = 1
+        torch.set_num_threads(1)
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_after_fork)
+
 
 @contextlib.contextmanager
 def running(device: torch.device, threads: int | None) -> Iterator[None]:
-    """One call's settings. threads: None is `resources.threads`. LimitError: the memory is not enough.
+    """One call's settings. threads: None is `resources.threads`; after a fork it is 1, whatever was asked.
+
+    LimitError: the memory is not enough.
 
     cuDNN convolves in fp32, not TF32, so that pixels differ by at most one level between devices, and by the same
     algorithm each time, so that the decoder makes what the encoder has scored.
     """
+    global _used
+    _used = True
+    threads = _most_threads or threads
     with contextlib.ExitStack() as held:
         held.enter_context(_threads.following(resources.threads) if threads is None else _threads.at(threads))
         if device.type == "cuda":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -22,6 +21,7 @@ MAX_THREADS = 1024
 MAX_SEED = (1 << 32) - 1
 MAX_EFFORT = 9
 TARGETS = ("bpp", "size", "psnr")
+_MOST_TARGET = 1 << 60
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Settings:
     guard: "avif" also tries an AVIF stream, which is sent if every branch's loss is more than `guard.THRESHOLD` times
     its own; no learned file changes by that. effort: 0 to 9, how long latents are refined for this very picture, see
     `refine`; 0 is not at all. Only with metric "mse". target_bpp, target_size, target_psnr: at most one, in place of a
-    quality: bits a pixel, bytes, or dB of the whole file, see `target`.
+    quality: bits a pixel, bytes, or dB of the whole file, see `target`; not with a guard.
     """
 
     quality: float | None = None
@@ -94,6 +94,8 @@ class Settings:
         given = {kind: value for kind, value in given.items() if value is not None}
         if len(given) + (self.quality is not None) > 1:
             raise UsageError("give one of quality, target bpp, target size and target PSNR")
+        if given and self.guard != "none":
+            raise UsageError("a guard keeps to a loss, so no target can be aimed at with it; leave one of them out")
         for kind, value in given.items():
-            if type(value) not in (int, float) or not 0 < value < math.inf:
-                raise UsageError(f"the target {kind} {value!r} is no number above 0")
+            if type(value) not in (int, float) or not 0 < value < _MOST_TARGET:
+                raise UsageError(f"the target {kind} {value!r} is no number above 0, or too large a one")

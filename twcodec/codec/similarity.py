@@ -1,4 +1,4 @@
-"""SSIM and MS-SSIM of whole pictures, in bounded memory: one channel and a few rows at a time."""
+"""SSIM and MS-SSIM of whole pictures, one channel and a block of it at a time; the coarser scales are held whole."""
 
 from __future__ import annotations
 
@@ -25,7 +25,10 @@ _C1, _C2 = 0.01**2, 0.03**2
 """Of values in 0 .. 1: section III B of Wang, Bovik, Sheikh and Simoncelli 2004."""
 
 _PART, _LEAST_ROWS = 1 << 17, 32
-"""Pixels whose maps are held at a time: they stay in the cache. Rows: thinner strips would overlap too much."""
+"""Pixels whose maps are held at a time: they stay in the cache. Rows: thinner blocks would overlap too much."""
+
+HELD = 5
+"""Bytes a pixel for a channel of two pictures: of both every second pixel on each axis in float64, and every fourth."""
 
 _GAUSSIAN = [math.exp(-((at - WINDOW // 2) ** 2) / (2 * 1.5**2)) for at in range(WINDOW)]
 _TAPS = [value / sum(_GAUSSIAN) for value in _GAUSSIAN]
@@ -42,22 +45,37 @@ def similarity(a: Tensor, b: Tensor, levels: int) -> tuple[float | None, float |
     if side < WINDOW:
         return None, None
     scales = len(_WEIGHTS) if side >= FIVE_SCALES else 1
-    pairs = [_scales(x.double() / levels, y.double() / levels, scales) for x, y in zip(a, b, strict=True)]
+    pairs = [_scales(x, y, levels, scales) for x, y in zip(a, b, strict=True)]
     ssim = sum(channel[0][0] for channel in pairs) / len(pairs)
     if scales == 1:
         return ssim, None
     return ssim, sum(map(_product, pairs)) / len(pairs)
 
 
-def _scales(x: Tensor, y: Tensor, count: int) -> list[tuple[float, float]]:
-    """Mean SSIM and mean contrast-structure of two planes (H, W) in 0 .. 1, on so many scales."""
-    found = []
-    for scale in range(count):
-        if scale:
-            odd = (x.shape[0] % 2, x.shape[1] % 2)  # as pytorch-msssim: zeros around, and counted
-            x, y = (functional.avg_pool2d(t[None], 2, padding=odd)[0] for t in (x, y))
-        found.append(_means(x, y))
+def _scales(x: Tensor, y: Tensor, levels: int, count: int) -> list[tuple[float, float]]:
+    """Mean SSIM and mean contrast-structure of two planes (H, W) in 0 .. levels, on so many scales."""
+    found = [_means(x, y, levels)]
+    for _ in range(count - 1):
+        x, y, levels = _halved(x, levels), _halved(y, levels), 1
+        found.append(_means(x, y, levels))
     return found
+
+
+def _halved(plane: Tensor, levels: int) -> Tensor:
+    """(H, W) in 0 .. levels -> float64 in 0 .. 1, means of 2 x 2. As pytorch-msssim: odd sides get zeros, counted."""
+    odd = [size % 2 for size in plane.shape]
+    height, width = (-(-size // 2) for size in plane.shape)
+    out = torch.empty(height, width, dtype=torch.float64)
+    for rows, columns in _blocks(height, width):
+        part = plane[_doubled(rows, odd[0]), _doubled(columns, odd[1])].double() / levels
+        before = [side if at.start == 0 else 0 for side, at in zip(odd, (rows, columns), strict=True)]
+        out[rows, columns] = functional.avg_pool2d(functional.pad(part, (before[1], 0, before[0], 0))[None], 2)[0]
+    return out
+
+
+def _doubled(at: slice, odd: int) -> slice:
+    """What becomes these rows or columns of half the size."""
+    return slice(max(0, 2 * at.start - odd), 2 * at.stop - odd)
 
 
 def _product(scales: list[tuple[float, float]]) -> float:
@@ -69,25 +87,29 @@ def _product(scales: list[tuple[float, float]]) -> float:
     return value
 
 
-def _means(x: Tensor, y: Tensor) -> tuple[float, float]:
+def _means(x: Tensor, y: Tensor, levels: int) -> tuple[float, float]:
     """Mean of SSIM and of its factor for contrast and structure, over all windows."""
     total = torch.zeros(2, dtype=torch.float64)
-    for p, q in _strips(x, y):
+    height, width = (size - WINDOW + 1 for size in x.shape)
+    for at in _blocks(height, width):
+        seen = tuple(slice(side.start, side.stop + WINDOW - 1) for side in at)
+        p, q = x[seen].double() / levels, y[seen].double() / levels
         mean_p, mean_q = _blurred(p), _blurred(q)
         variances = _blurred(p * p) - mean_p**2 + _blurred(q * q) - mean_q**2
         contrast = (2 * (_blurred(p * q) - mean_p * mean_q) + _C2) / (variances + _C2)
         luminance = (2 * mean_p * mean_q + _C1) / (mean_p**2 + mean_q**2 + _C1)
         total += torch.stack([(luminance * contrast).sum(), contrast.sum()])
-    ssim, contrast = (total / ((x.shape[0] - WINDOW + 1) * (x.shape[1] - WINDOW + 1))).tolist()
+    ssim, contrast = (total / (height * width)).tolist()
     return ssim, contrast
 
 
-def _strips(x: Tensor, y: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Rows of both planes, so that every window lies in just one strip."""
-    step = max(_LEAST_ROWS, _PART // x.shape[1])
-    for top in range(0, x.shape[0] - WINDOW + 1, step):
-        rows = slice(top, top + step + WINDOW - 1)
-        yield x[rows], y[rows]
+def _blocks(height: int, width: int) -> Iterator[tuple[slice, slice]]:
+    """Rows and columns of blocks of at most `_PART` pixels, which cover a plane."""
+    across = min(width, _PART // _LEAST_ROWS)
+    down = _PART // across
+    for top in range(0, height, down):
+        for left in range(0, width, across):
+            yield slice(top, min(top + down, height)), slice(left, min(left + across, width))
 
 
 def _blurred(plane: Tensor) -> Tensor:

@@ -1,8 +1,9 @@
 """Encoding to a size or a PSNR instead of a quality.
 
-The picture as it is is analysed once; other qualities only scale its latents, so to see what one comes to takes a tenth
-of an encoding. When that search has found the quality, the picture is encoded there in earnest, both ways; where the
-file is not close enough, since another branch won, or latents were refined, the quality is moved and that done again.
+The picture as it is is analysed once; other qualities only scale its latents. So to see how many bits one comes to
+takes a fraction of an encoding; to see its PSNR, about half of one in two ways. When that search has found the quality,
+the picture is encoded there in earnest, both ways; where the file is not close enough, since another branch won, or
+latents were refined, the quality is moved and that done again.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
     from twcodec.models.model import Model
 
 _LOOKS, _ENCODINGS = 8, 4
-"""How often the search looks, and how often the picture is encoded, at most. Photographs take 3 looks, 1 encoding."""
+"""How often the search looks, and how often the picture is encoded, at most; photographs take 3 and 1. Where a limit is
+not kept by then, `_Walk.down` encodes up to six times more."""
 
 _START = 4.0
 
@@ -39,29 +41,33 @@ class _Aim:
     """One kind of target, on a scale on which it grows about evenly with quality.
 
     middle: what to aim at. low, high: what is close enough. slope: growth from one quality to the next, as a guess.
+    limit: whether more than `high` is worse than any less.
     """
 
     middle: float
     low: float
     high: float
     slope: float
+    limit: bool = False
 
     def hit(self, value: float) -> bool:
         """Whether a value is close enough."""
         return self.low <= value <= self.high
 
 
-def _share(target: float, below: float, above: float) -> _Aim:
+def _share(target: float, below: float, above: float, limit: bool) -> _Aim:
     """Bytes, as their logarithm. below, above: shares of the target by which a file may miss it."""
     low, high = math.log(target) + math.log1p(-below), math.log(target) + math.log1p(above)
-    return _Aim((low + high) / 2, low, high, slope=0.34)
+    return _Aim((low + high) / 2, low, high, slope=0.34, limit=limit)
 
 
 def _aim(kind: str, value: float, pixels: int) -> _Aim:
     """A size is a limit: files are at most 1 % below it, and never above."""
     if kind == "psnr":
         return _Aim(value, value - 0.04, value + 0.04, slope=1.7)
-    return _share(value, 0.008, 0.0) if kind == "size" else _share(value * pixels / 8, 0.007, 0.007)
+    if kind == "size":
+        return _share(value, 0.008, 0.0, limit=True)
+    return _share(value * pixels / 8, 0.007, 0.007, limit=False)
 
 
 @torch.inference_mode()
@@ -76,26 +82,26 @@ def encode(model: Model, picture: Picture, settings: Settings, max_memory: int |
     kind, value = settings.target
     if model.qualities[0] == model.qualities[1]:
         raise UsageError(f"the model {model.name} has one quality, so no target can be aimed at; give none")
-    obstacle = encoding.guard_obstacle(picture, settings, max_memory)
     job = encoding.prepared(model, picture, replace(settings, measure=settings.measure or kind == "psnr"), max_memory)
     aim = _aim(kind, value, picture.height * picture.width)
     job = replace(job, settings=_pinned(job.settings))
     walk = _Walk(aim, *model.qualities)
     probe = _probe(job)
     walk.go(_start(model), _looking(probe, job, kind, picture), _LOOKS)
-    plain = probe.branch(walk.best)
+    kept = [] if settings.transform == "always" else [probe.branch(walk.best)]
     del probe
     made: dict[float, tuple[bytes, Report]] = {}
 
     def in_earnest(quality: float) -> float:
-        made[quality] = encoding.run(replace(job, quality=quality), picture, obstacle, None if made else plain)
+        plain = kept.pop() if kept else None  # the first encoding is where the search ended
+        made[quality] = encoding.run(replace(job, quality=quality), picture, plain=plain)
         data, report = made[quality]
         return report.psnr if kind == "psnr" else math.log(len(data))
 
     start, slope = walk.best, walk.slope
     walk = _Walk(replace(aim, slope=slope), *model.qualities)
     walk.go(start, in_earnest, _ENCODINGS)
-    if kind == "size":
+    if aim.limit:
         walk.down(in_earnest)
     data, report = made[walk.best]
     return data, _judged(kind, value, walk, data, report)
@@ -155,18 +161,24 @@ class _Walk:
 
     @property
     def at_an_end(self) -> bool:
-        """Whether there is no quality further on."""
-        return self.best == self._ends[0 if self.beyond else 1]
+        """Whether there is no quality further on, and nothing on the other side of what was wanted was seen."""
+        values = self.seen.values()
+        if self.beyond:
+            return self._ends[0] in self.seen and all(value > self._aim.high for value in values)
+        return self._ends[1] in self.seen and all(value < self._aim.low for value in values)
 
     @property
     def best(self) -> float:
-        """Of the qualities that were looked at: the closest; one above the limit only where there is no other."""
-        return min(self.seen, key=lambda q: (self.seen[q] > self._aim.high, abs(self.seen[q] - self._aim.middle)))
+        """Of the qualities that were looked at: the closest; one above a limit only where there is no other."""
+        return min(self.seen, key=lambda q: (self._aim.limit and self.seen[q] > self._aim.high, self._distance(q)))
+
+    def _distance(self, quality: float) -> float:
+        return abs(self.seen[quality] - self._aim.middle)
 
     @property
     def slope(self) -> float:
         """Growth from one quality to the next, by the two that are closest."""
-        near = sorted(self.seen, key=lambda q: abs(self.seen[q] - self._aim.middle))[:2]
+        near = sorted(self.seen, key=self._distance)[:2]
         if len(near) < 2:
             return self._aim.slope
         found = (self.seen[near[0]] - self.seen[near[1]]) / (near[0] - near[1])
@@ -177,7 +189,7 @@ class _Walk:
         low = max((q for q, v in self.seen.items() if v < self._aim.middle), default=None)
         high = min((q for q, v in self.seen.items() if v >= self._aim.middle), default=None)
         step = (self._aim.middle - self.seen[last]) / self.slope
-        wanted = last + (step if math.isfinite(step) else -math.inf)
+        wanted = last + (-math.inf if math.isnan(step) else step)
         wanted = min(max(wanted, self._ends[0] if low is None else low), self._ends[1] if high is None else high)
         wanted = round(wanted * QUALITY_STEPS) / QUALITY_STEPS
         if wanted in self.seen and low is not None and high is not None:

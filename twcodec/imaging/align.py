@@ -15,7 +15,7 @@ from twcodec.imaging.orientation import orientation, upright
 from twcodec.imaging.picture import Metadata, Picture
 from twcodec.imaging.present import to_image
 
-_COLOURED = {"1": "RGB", "L": "RGB", "LA": "RGBA"}
+_COLOURED = {"L": "RGB", "LA": "RGBA"}
 """What becomes of a grey mode beside a picture in colour; others keep their name."""
 
 
@@ -78,7 +78,8 @@ def _without_alpha(one: Picture, other: Picture, name: str) -> tuple[Picture, st
     """Alpha is left out where the other picture has none; what is transparent becomes white."""
     if one.alpha is None or other.alpha is not None:
         return one, ""
+    mode = one.mode.removesuffix("A")
     if (one.alpha == 255).all():
-        return replace(one, alpha=None), f"{name} has alpha, opaque all over; left out"
+        return replace(one, alpha=None, mode=mode), f"{name} has alpha, opaque all over; left out"
     flat = np.array(on_white(to_image(one))).reshape(one.samples.shape)
-    return replace(one, samples=flat, alpha=None), f"{name} has alpha, the other has none; laid on white"
+    return replace(one, samples=flat, alpha=None, mode=mode), f"{name} has alpha, the other has none; laid on white"

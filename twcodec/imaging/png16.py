@@ -19,8 +19,11 @@ from twcodec.imaging.write import deliver, write_image
 _COLOUR_TYPES = {"LA": 4, "RGB": 2, "RGBA": 6}
 _SIGNATURE = 8
 _SUB, _WIDE = 1, 257
-_BAND = 256
-"""Rows that are filtered and compressed at once."""
+_BAND = 1 << 20
+"""Bytes of the rows that are filtered and compressed at once, at least one row."""
+
+_MOST = 1 << 30
+"""Bytes of a chunk; PNG allows twice as many."""
 
 
 def write_png16(picture: Picture, fo: BinaryIO) -> tuple[str, ...]:
@@ -60,17 +63,23 @@ def _add(file: BinaryIO, kind: bytes, payload: bytes) -> None:
 def _compressed(picture: Picture) -> Iterator[bytes]:
     """The pixels, band by band, each byte less that of the pixel before."""
     pack = zlib.compressobj(1)
-    for start in range(0, picture.height, _BAND):
-        band = _wide(picture, slice(start, start + _BAND))
+    rows = max(1, _BAND // (8 * picture.width))
+    for start in range(0, picture.height, rows):
+        band = _wide(picture, slice(start, start + rows))
         stream = np.ascontiguousarray(band, ">u2").view(np.uint8).reshape(len(band), -1)
         step = 2 * band.shape[2]
         filtered = np.empty((len(band), 1 + stream.shape[1]), np.uint8)
         filtered[:, 0] = _SUB
         filtered[:, 1 : 1 + step] = stream[:, :step]
         np.subtract(stream[:, step:], stream[:, :-step], out=filtered[:, 1 + step :])
-        if part := pack.compress(filtered.data):
-            yield part
-    yield pack.flush()
+        yield from _cut(pack.compress(filtered.data))
+    yield from _cut(pack.flush())
+
+
+def _cut(stream: bytes) -> Iterator[bytes]:
+    """Nothing, or a piece for each chunk."""
+    for start in range(0, len(stream), _MOST):
+        yield stream[start : start + _MOST]
 
 
 def _wide(picture: Picture, rows: slice) -> NDArray[Any]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from twcodec.imaging.picture import Picture
 
-_BAND = 1 << 22
+_BAND = 1 << 20
 """Samples that are summed at once."""
 
 

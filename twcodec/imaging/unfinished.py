@@ -9,6 +9,9 @@ from collections.abc import Iterable
 _unfinished: set[str] = set()
 """Of this process, in all its threads."""
 
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_unfinished.clear)  # they are the other process's to remove
+
 
 def add(path: str) -> None:
     """Called before the file is there: a signal may come between any two steps."""
