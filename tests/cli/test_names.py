@@ -30,8 +30,9 @@ def test_any_name_is_taken(twc, photo, coded_bytes, tmp_path, what):
     assert file.read_bytes() == coded_bytes
     assert twc("decode", "-f", file, picture).code == 0
     assert twc("verify", "--quiet", file).code == 0
-    assert len(twc("info", file).out.splitlines()) == 10
+    lines = len(twc("info", file).out.splitlines())
     assert set(tmp_path.iterdir()) == {picture, file}
+    assert lines == len(twc("info", "-", stdin=coded_bytes).out.splitlines())
     twc("encode", picture, file).refused(7, "exists already")
     twc("info", picture).refused(3, "not a TWC file")
 

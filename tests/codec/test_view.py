@@ -77,9 +77,12 @@ def test_of_grey_transparent_and_deep_pictures(codec, crop):
 
 
 def test_of_a_picture_of_many_tiles(codec, crop, monkeypatch):
-    """Smaller tiles stand for a large picture: windows begin inside tiles, and end in others."""
+    """Smaller tiles stand for a large picture: windows begin inside tiles, and end in others.
+
+    They are the smallest that are used. Of 8 latents a side, oneDNN takes other ways: 8 of 1.9 million samples differ by 1.
+    """
     data = codec.encode_picture(crop(400, 560), Settings(seed=1))[0]
-    monkeypatch.setattr("twcodec.codec.memory.for_decoding", lambda *_: 8)
+    monkeypatch.setattr("twcodec.codec.memory.for_decoding", lambda *_: 16)
     assert_crops_agree(codec, data)
 
 
