@@ -157,6 +157,8 @@ def difference(page):
 
 def test_the_difference_map_is_eight_times_the_difference_of_the_two_pictures(page, folder):
     apart = np.abs(pixels(folder, "none") - pixels(folder, "two-way"))
+    drawn = f"document.querySelector('.difference figcaption').textContent.includes('is {apart.max()} of')"
+    page.wait_for_function(drawn)  # the pictures are loaded after the page
     assert np.array_equal(difference(page), np.minimum(8 * apart, 255))
     caption = page.locator(".difference figcaption").first
     assert caption.inner_text() == f"Difference of the two, ×8; the largest is {apart.max()} of 255 levels."
