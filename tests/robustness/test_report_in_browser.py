@@ -74,7 +74,7 @@ def folder(tmp_path_factory):
 @pytest.fixture
 def page(opened, folder):
     page = opened(folder / "report.html", viewport={"width": 1200, "height": 900})
-    page.wait_for_function("[...document.querySelectorAll('.difference figcaption')].every((c) => c.textContent)")
+    until_captioned(page)
     return page
 
 
@@ -155,8 +155,17 @@ def difference(page):
     return shown[..., :3]
 
 
+def until_captioned(page):
+    """Every difference map is drawn. Not by wait_for_function, whose polling the page's own policy forbids."""
+    for _ in range(200):
+        if all(page.locator(".difference figcaption").all_text_contents()):
+            return
+        page.wait_for_timeout(50)
+    raise AssertionError("a difference map was not drawn")
+
+
 def until_drawn(page, words):
-    """Pictures are loaded after the page. Not by wait_for_function, whose polling the page's own policy forbids."""
+    """As `until_captioned`, of the first map and what its caption says."""
     caption = page.locator(".difference figcaption").first
     for _ in range(200):
         if words in caption.inner_text():
@@ -226,7 +235,7 @@ def test_without_scripts_everything_can_be_read(opened, folder):
 
 def test_hostile_names_run_nothing(opened, tmp_path):
     page = opened(write_report(write_hostile(tmp_path / "x")))
-    page.wait_for_function("[...document.querySelectorAll('.difference figcaption')].every((c) => c.textContent)")
+    until_captioned(page)
     model = json.loads((tmp_path / "x" / "results.json").read_text())["attacked"][0]["model"].replace("\udce9", "?")
     choose(page, model=model, quality="", eps="")
     assert {group[0] for group in shown_groups(page)} == {model}
