@@ -12,7 +12,6 @@ with the first pixels, once, and shared by all images and threads. `configure` s
 from __future__ import annotations
 
 import inspect
-import os
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ from typing import IO, TYPE_CHECKING, Any
 from PIL import Image, ImageFile
 
 import twcodec
+from twcodec import forks
 from twcodec.codec import guard
 from twcodec.codec.resources import check_max_memory
 from twcodec.container import Container, Header, Limits, chunks
@@ -97,8 +97,7 @@ class _Codecs:
 
 
 _codecs = _Codecs()
-if hasattr(os, "register_at_fork"):  # not on Windows
-    os.register_at_fork(after_in_child=_codecs.after_fork)
+forks.in_child(_codecs.after_fork)
 
 
 class TwcImageFile(ImageFile.ImageFile):
@@ -229,7 +228,7 @@ def _decoded(data: bytes) -> Image.Image:
     container = Container.from_bytes(data, how.limits)
     if container.header.kind == AVIF:  # no torch
         return to_image(guard.decode(container, how.max_memory))
-    return to_image(_codecs.get().decode_picture(data, how.limits))
+    return to_image(_codecs.get().decode_picture(container))
 
 
 def _save(image: Image.Image, stream: IO[bytes], filename: str | bytes) -> None:

@@ -7,28 +7,31 @@ import signal
 import threading
 from collections.abc import Iterator
 from types import FrameType
+from typing import Any
 
 import click
 
+from twcodec.cli.options import Number
 from twcodec.errors import LimitError, MissingError
 
 MOST = 1e6
 """Seconds, more than eleven days: what timers and limits of processes take everywhere."""
 
 
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        raise click.BadParameter(f"{text!r} is no number") from None
-    if not 0 < seconds <= MOST:
-        raise click.BadParameter(f"{text!r} is no number of seconds between 0 and {MOST:g}")
-    return seconds
+class _Seconds(Number):
+    """Such a number of seconds."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """As `Number`, within the limits."""
+        seconds = super().convert(value, param, ctx)
+        if not 0 < seconds <= MOST:
+            self.fail(f"{value!r} is no number of seconds between 0 and {MOST:g}", param, ctx)
+        return seconds
 
 
 option = click.option(
     "--timeout",
-    type=_seconds,
+    type=_Seconds(),
     default=None,
     metavar="SECONDS",
     envvar="TWC_TIMEOUT",

@@ -15,7 +15,6 @@ from twcodec.cli import complete, deadline, opening, options, sandbox, views
 from twcodec.cli.progress import working
 from twcodec.cli.say import say, shown, tell
 from twcodec.container import Container
-from twcodec.container.header import AVIF
 from twcodec.container.limits import DEFAULT_LIMITS, Limits
 from twcodec.errors import UsageError
 from twcodec.imaging.files import PIPE, check_output, read_input, write_output
@@ -118,20 +117,11 @@ class _How:
 
     def here(self, data: bytes, source: str, write: _Write, quiet: bool) -> dict[str, Any]:
         """Decode in this process, and write the picture."""
-        limits = Limits(pixels=self.max_pixels)
-        container = Container.from_bytes(data, limits)
+        container = Container.from_bytes(data, Limits(pixels=self.max_pixels))
         header = container.header
         self._check(header)
-        if header.kind == AVIF:
-            options.make_numpy_ready()
-            from twcodec.codec import guard
-
-            decode = partial(guard.decode, container, self.max_memory, self.view)
-        else:
-            how = self.model, self.device, self.precision, self.threads, self.max_memory
-            codec = opening.codec_for(container, *how)
-            decode = partial(codec.decode_picture, data, limits, self.view)
-
+        how = self.model, self.device, self.precision, self.threads, self.max_memory
+        decode = opening.decoder(container, *how, self.view)
         with working(f"decoding {shown(source)}", header.width * header.height, quiet):
             picture = decode()
         from twcodec.imaging.output import write_picture
@@ -143,7 +133,7 @@ class _How:
 
     def _check(self, header: Header) -> None:
         """What can be known to go wrong before anything is decoded. UsageError."""
-        depth = self.view.depth_of(header.mode, header.depth)
+        depth = self.view.depth_of(header.depth)
         self.view.window(header.height, header.width)
         if depth > header.depth and header.mode != "L" and self.form != "PNG":
             raise UsageError(f"16 bits a sample in colour are written as PNG, not as {self.form}")

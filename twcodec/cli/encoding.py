@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from twcodec.cli import complete
-from twcodec.cli.options import NUMBER, apply, file_size, precision
+from twcodec.cli.options import NUMBER, apply, file_size, icc, precision
 from twcodec.codec.settings import MAX_EFFORT, Settings
 
 _OPTIONS = (
@@ -58,13 +58,7 @@ _OPTIONS = (
         show_default=True,
         help="ICC, EXIF, XMP and text.",
     ),
-    click.option(
-        "--icc",
-        type=click.Choice(["keep", "srgb"]),
-        default="keep",
-        show_default=True,
-        help="srgb: convert the colours by the ICC profile, and leave it out.",
-    ),
+    icc,
     click.option(
         "--lossless-alpha",
         is_flag=True,

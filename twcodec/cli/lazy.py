@@ -43,15 +43,15 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """As click's, with a suggestion for a typo, and for the name of a file where a command should be."""
-        close = difflib.get_close_matches(args[0], self._summaries, n=1)
-        if args[0] not in self._summaries and close and not args[0].startswith("-"):
-            ctx.fail(f"No such command {args[0]!r}. Did you mean {close[0]!r}?")
-        if args[0].lower().endswith(".twc") and "decode" in self._summaries:
-            ctx.fail(f"No such command {args[0]!r}. Did you mean 'decode IN OUT'?")
-        if "." in args[0] and "encode" in self._summaries:
-            ctx.fail(f"No such command {args[0]!r}. Did you mean 'encode IN OUT'?")
+        """As click's, with a suggestion for a typo."""
+        meant = None if args[0] in self._summaries or args[0].startswith("-") else self.meant(args[0])
+        if meant:
+            ctx.fail(f"No such command {args[0]!r}. Did you mean {meant!r}?")
         return super().resolve_command(ctx, args)
+
+    def meant(self, name: str) -> str | None:
+        """What was probably meant by a name that no command has."""
+        return next(iter(difflib.get_close_matches(name, self._summaries, n=1)), None)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem[Any]]:
         """The commands that a shell can offer, without importing one, and the group's own options."""

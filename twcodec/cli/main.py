@@ -42,8 +42,15 @@ def _version(context: click.Context, parameter: click.Parameter, wanted: Any) ->
     version.show(context, parameter, wanted)
 
 
+class _Twc(LazyGroup):
+    def meant(self, name: str) -> str | None:
+        """As of any group; a name of a file is meant for the command that takes such files."""
+        of_file = "decode IN OUT" if name.lower().endswith(".twc") else "encode IN OUT"
+        return super().meant(name) or (of_file if "." in name else None)
+
+
 @click.group(
-    cls=LazyGroup,
+    cls=_Twc,
     package="twcodec.cli",
     summaries=COMMANDS,
     context_settings={"help_option_names": ["-h", "--help"]},

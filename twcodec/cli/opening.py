@@ -1,15 +1,20 @@
-"""A codec for a TWC file, which may be a stranger's: what can be known to be wrong without torch is found out first."""
+"""What decodes a TWC file, which may be a stranger's: what is known to be wrong without torch is found out first."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from twcodec.cli import options
+from twcodec.codec.view import WHOLE, View
+from twcodec.container.header import AVIF
 
 if TYPE_CHECKING:
     from twcodec.codec.codec import Codec
     from twcodec.codec.settings import Precision
     from twcodec.container import Container
+    from twcodec.imaging.picture import Picture
 
 
 def codec_for(
@@ -35,3 +40,25 @@ def codec_for(
     return opened or open_codec(
         model, device, precision, threads, digest=container.header.digest, max_memory=max_memory
     )
+
+
+def decoder(
+    container: Container,
+    model: str,
+    device: str,
+    precision: Precision = "auto",
+    threads: int | None = None,
+    max_memory: int | None = None,
+    view: View = WHOLE,
+) -> Callable[[], Picture]:
+    """What decodes a file's picture, ready to be called. The guard's needs neither torch nor a model.
+
+    Errors as `codec_for`; of the call, as `Codec.decode_picture`.
+    """
+    if container.header.kind == AVIF:
+        options.make_numpy_ready()
+        from twcodec.codec import guard
+
+        return partial(guard.decode, container, max_memory, view)
+    codec = codec_for(container, model, device, precision, threads, max_memory)
+    return partial(codec.decode_picture, container, view=view)

@@ -55,7 +55,7 @@ class _Count(click.IntRange):
         return super().convert(value, param, ctx)
 
 
-class _Number(click.types.FloatParamType):
+class Number(click.types.FloatParamType):
     """A number, that says so where it is none."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
@@ -66,11 +66,18 @@ class _Number(click.types.FloatParamType):
             self.fail(f"{value!r} is no number", param, ctx)
 
 
-NUMBER = _Number()
+NUMBER = Number()
 
 force = click.option("-f", "--force", is_flag=True, help="Overwrite the output if it exists.")
 fsync = click.option(
     "--fsync", is_flag=True, help="Be done only when the output and its name are on the disk: it outlives a power cut."
+)
+icc = click.option(
+    "--icc",
+    type=click.Choice(["keep", "srgb"]),
+    default="keep",
+    show_default=True,
+    help="srgb: convert the colours by the ICC profile, and leave it out.",
 )
 quiet = click.option("--quiet", is_flag=True, help="Say nothing but errors.")
 verbose = click.option("-v", "--verbose", is_flag=True, help="Say more.")

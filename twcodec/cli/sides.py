@@ -69,17 +69,10 @@ class Reader:
     def decode(self, data: bytes) -> Picture:
         """The picture in a TWC file."""
         from twcodec.container import Container
-        from twcodec.container.header import AVIF
 
-        limits = Limits(pixels=self.max_pixels)
-        container = Container.from_bytes(data, limits)
-        if container.header.kind == AVIF:
-            options.make_numpy_ready()
-            from twcodec.codec import guard
-
-            return guard.decode(container, self.max_memory)
-        codec = opening.codec_for(container, self.model, self.device, threads=self.threads, max_memory=self.max_memory)
-        return codec.decode_picture(data, limits)
+        container = Container.from_bytes(data, Limits(pixels=self.max_pixels))
+        where = self.model, self.device
+        return opening.decoder(container, *where, threads=self.threads, max_memory=self.max_memory)()
 
 
 def _opened(name: str, max_pixels: int) -> tuple[str | bytes, int]:

@@ -58,7 +58,7 @@ def command(
             guard.decode(container, max_memory)
         else:
             codec = opening.codec_for(container, model, device, threads=threads, max_memory=max_memory, opened=codec)
-            codec.verify(data, limits)
+            codec.verify(container)
         if as_json:
             tell(json.dumps({"file": as_text(name), "ok": True, **found.to_json()}))
         elif not quiet:

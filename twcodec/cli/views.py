@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from twcodec.cli.options import apply
+from twcodec.cli.options import apply, icc
 from twcodec.codec.view import DEEP, SCALES, View
 
 _CROP = re.compile(r"\s*(\d{1,9})\s*,\s*(\d{1,9})\s*,\s*(\d{1,9})\s*,\s*(\d{1,9})\s*", re.ASCII)
@@ -37,13 +37,7 @@ _OPTIONS = (
         default=None,
         help="16 bits a sample from a picture of 8, as PNG.  [default: the picture's own]",
     ),
-    click.option(
-        "--icc",
-        type=click.Choice(["keep", "srgb"]),
-        default="keep",
-        show_default=True,
-        help="srgb: convert the colours by the ICC profile, and leave it out.",
-    ),
+    icc,
 )
 
 

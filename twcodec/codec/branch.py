@@ -143,8 +143,7 @@ class Probe:
     def __init__(self, job: Job) -> None:
         """job: its quality is where y is first computed; other qualities only scale it."""
         self._job = job
-        x = Input(job.samples, job.levels, PLAIN.draw, job.model.family.stride)
-        self._y = job.model.family.g_a(x, job.quality, job.analysis, job.tile)
+        self._y = _y(job, PLAIN)
         self._symbols: tuple[float, Symbols] | None = None
         self._branch: tuple[float, Branch] | None = None
 
@@ -181,10 +180,14 @@ class Probe:
 
 def _analyse(job: Job, candidate: Candidate) -> tuple[Tensor, Tensor]:
     """Latents y and z. Any y is codable, so they may be computed in less than float32."""
+    y = _y(job, candidate)
+    return y, job.model.family.h_a(y, job.analysis, job.tile)
+
+
+def _y(job: Job, candidate: Candidate) -> Tensor:
     family = job.model.family
     x = Input(job.samples, job.levels, candidate.draw, family.stride)
-    y = family.g_a(x, job.quality, job.analysis, job.tile)
-    return y, family.h_a(y, job.analysis, job.tile)
+    return family.g_a(x, job.quality, job.analysis, job.tile)
 
 
 def _scored(job: Job, candidate: Candidate, symbols: Symbols, latents: tuple[Tensor, Tensor] | None = None) -> Branch:

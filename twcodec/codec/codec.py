@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from PIL.Image import Image
 
+from twcodec import forks
 from twcodec.codec import decode as decoding
 from twcodec.codec import encode as encoding
 from twcodec.codec import guard, target
@@ -123,9 +124,9 @@ class Codec:
             encode = target.encode if settings.target else encoding.encode
             return encode(self.model, picture, settings, self._max_memory)
 
-    def decode_picture(self, data: bytes, limits: Limits = DEFAULT_LIMITS, view: View = WHOLE) -> Picture:
-        """As `decode`, before it becomes a PIL image."""
-        container = Container.from_bytes(data, limits)
+    def decode_picture(self, data: bytes | Container, limits: Limits = DEFAULT_LIMITS, view: View = WHOLE) -> Picture:
+        """As `decode`, before it becomes a PIL image. data: of a file that was parsed already, its container."""
+        container = _parsed(data, limits)
         if container.header.kind == AVIF:
             return guard.decode(container, self._max_memory, view)
         with running(self.model.device, self._threads):
@@ -143,9 +144,12 @@ class Codec:
         with running(self.model.device, self._threads):
             return decoding.decode_symbols(self._model_for(container), container, self._max_memory)
 
-    def verify(self, data: bytes, limits: Limits = DEFAULT_LIMITS) -> None:
-        """Decode every symbol and everything that is carried, but no pixels: those of AVIF only. Errors as `decode`."""
-        container = Container.from_bytes(data, limits)
+    def verify(self, data: bytes | Container, limits: Limits = DEFAULT_LIMITS) -> None:
+        """Decode every symbol and everything that is carried, but no pixels: those of AVIF only. Errors as `decode`.
+
+        data: as for `decode_picture`.
+        """
+        container = _parsed(data, limits)
         if container.header.kind == AVIF:
             guard.decode(container, self._max_memory)
             return
@@ -161,6 +165,10 @@ class Codec:
             return self._others[digest]
 
 
+def _parsed(data: bytes | Container, limits: Limits) -> Container:
+    return data if isinstance(data, Container) else Container.from_bytes(data, limits)
+
+
 _codecs: weakref.WeakSet[Codec] = weakref.WeakSet()
 
 
@@ -170,8 +178,7 @@ def _after_fork() -> None:
         codec._lock = threading.Lock()
 
 
-if hasattr(os, "register_at_fork"):  # not on Windows
-    os.register_at_fork(after_in_child=_after_fork)
+forks.in_child(_after_fork)
 
 
 def open_codec(

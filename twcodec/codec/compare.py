@@ -14,6 +14,7 @@ from twcodec.codec import resources
 from twcodec.codec.allocator import give_back_freed_memory
 from twcodec.codec.distortion import psnr
 from twcodec.codec.grid import to_samples
+from twcodec.codec.memory import BADLY_USED
 from twcodec.codec.similarity import HELD, similarity
 from twcodec.errors import LimitError
 
@@ -30,9 +31,6 @@ _WORKING = 72 << 20
 
 _MAP = {1: 4, 3: 14}
 """Bytes a pixel of the map, by channels: its samples, Pillow's image, a copy of that, and the file."""
-
-_BADLY_USED = 1.15
-"""As in `codec.memory`, which is about models."""
 
 _SHOWN = 0.999
 """Of all samples: as many are not at their limit in the map. One that is far off does not make the others dark."""
@@ -73,7 +71,7 @@ def check_memory(a: Picture, b: Picture, with_map: bool, max_memory: int | None 
     """
     wide = 8 * a.samples.shape[2] if a.depth == 16 else 0  # both, as torch has them
     a_pixel = max(HELD + wide, _MAP[a.samples.shape[2]] if with_map else 0)
-    more = _WORKING + int(_BADLY_USED * a_pixel * a.width * a.height)
+    more = _WORKING + int(BADLY_USED * a_pixel * a.width * a.height)
     allowed = resources.budget(max_memory)
     if resources.resident() + more > allowed:
         give_back_freed_memory()  # what reading has left

@@ -35,7 +35,7 @@ def decode(
     than is allowed. UsageError: see `View`.
     """
     header = container.header
-    depth = view.depth_of(header.mode, header.depth)
+    depth = view.depth_of(header.depth)
     size, window = _size(container, depth), view.window(header.height, header.width)
     tile = memory.for_decoding(model, size, dtype, max_memory, window)
     plane, metadata = carried(container)

@@ -54,17 +54,23 @@ def prepared(model: Model, picture: Picture, settings: Settings, max_memory: int
 
 @torch.inference_mode()
 def run(
-    job: branch.Job, picture: Picture, obstacle: str | None = None, plain: branch.Branch | None = None
+    job: branch.Job,
+    picture: Picture,
+    obstacle: str | None = None,
+    plain: branch.Branch | None = None,
+    frame: Container | None = None,
 ) -> tuple[bytes, Report]:
     """Do it: run the branches, choose one, code it. VerificationError: see `encode`.
 
-    obstacle: see `guard_obstacle`. plain: the branch of the picture as it is, where it was run before.
+    obstacle: see `guard_obstacle`. plain: the branch of the picture as it is, where it was run before. frame: as by
+    `frame_of`, at any quality, where it was made before: alpha takes a while to pack.
     """
     settings = job.settings
     tried = candidates(settings, picture.height, picture.width)
     branches = [plain] if plain and tried[0] == plain.candidate else []
     branches += branch.run(job, tried[len(branches) :])
-    frame = frame_of(job, picture, len(tried))
+    frame = frame or frame_of(job, picture)
+    frame = replace(frame, header=replace(frame.header, quality=job.quality, ways=len(tried)))
     overhead = len(frame.to_bytes())
     scored = choice.score(branches, job, overhead)
     winner = choice.best(scored)
@@ -99,7 +105,7 @@ def _size(picture: Picture) -> memory.Size:
     return memory.Size(height, width, channels, 4 if picture.depth == 16 else 1)
 
 
-def frame_of(job: branch.Job, picture: Picture, ways: int) -> Container:
+def frame_of(job: branch.Job, picture: Picture) -> Container:
     """The file without its symbols: what every branch's file has in common."""
     header = Header(
         width=picture.width,
@@ -108,7 +114,6 @@ def frame_of(job: branch.Job, picture: Picture, ways: int) -> Container:
         digest=job.model.digest,
         quality=job.quality,
         symbols_crc=0,
-        ways=ways,
     )
     plane = None if picture.alpha is None else alpha.pack_alpha(picture.alpha)
     return Container(header, b"", plane, tuple(metadata.to_chunks(picture.metadata)))

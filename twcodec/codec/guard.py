@@ -124,7 +124,7 @@ def decode(container: Container, max_memory: int | None = None, view: View = WHO
     """
     header = container.header
     view.window(header.height, header.width)
-    view.depth_of(header.mode, header.depth)
+    view.depth_of(header.depth)
     _check_memory(header, max_memory)
     samples = _samples(container.data, header.height, header.width, COLOURS[header.mode], header.depth)
     if zlib.crc32(samples.tobytes()) != header.symbols_crc:

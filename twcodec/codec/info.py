@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from twcodec.container import Container, Limits
-from twcodec.container.chunks import FRAME_BYTES, PREFIX_BYTES, is_ancillary
+from twcodec.container.chunks import is_ancillary, layout
 from twcodec.container.header import AVIF
 from twcodec.container.limits import DEFAULT_LIMITS
 from twcodec.errors import UnsupportedError
@@ -74,7 +73,10 @@ def info(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Info:
         payload="avif" if header.kind == AVIF else "latents",
         parameters=parameters,
         chunks=_sizes(container),
-        layout=tuple(_layout(data)),
+        layout=tuple(
+            {"type": kind.decode("ascii"), "bytes": size, "critical": not is_ancillary(kind)}
+            for kind, size in layout(data)
+        ),
     )
 
 
@@ -86,15 +88,6 @@ def _transform(number: int, seed: int, height: int, width: int) -> tuple[str, di
     except UnsupportedError:
         return f"unknown ({number})", {}
     return transform.name, transform.from_seed(seed, height, width).describe()
-
-
-def _layout(data: bytes) -> Iterator[dict[str, str | int | bool]]:
-    """The chunks of a file that was parsed already, TEND too."""
-    at = PREFIX_BYTES
-    while at < len(data):
-        size, kind = int.from_bytes(data[at : at + 4], "big"), bytes(data[at + 4 : at + 8])
-        yield {"type": kind.decode("ascii"), "bytes": size, "critical": not is_ancillary(kind)}
-        at += size + FRAME_BYTES
 
 
 def _sizes(container: Container) -> dict[str, int]:

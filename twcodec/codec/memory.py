@@ -50,7 +50,7 @@ _PIECE, _PIECES = 32, 1 << 20
 _CODED, _DECODED, _ESCAPED = 8, 5, 3
 """Bytes a symbol while an encoder, or a decoder, puts symbols in the order of coding; and an escape beside."""
 
-_BADLY_USED = 1.15
+BADLY_USED = 1.15
 """What malloc has from the system for each byte that it gives out, measured: freed pieces are not always of use."""
 
 _HOLES = 2 * (64 << 20)
@@ -163,7 +163,7 @@ def estimate(model: Model, grid: tuple[int, int], held: Held, itemsize: int, til
     working = model.family.footprint.tile(tile, *grid, itemsize) if itemsize else 0
     most = max(held.with_tile + working, held.without)
     once = resources.resident() + _FIRST_CALL + _THREAD * torch.get_num_threads()
-    return once + int(_BADLY_USED * most) + min(_HOLES, most * 2 // 5)
+    return once + int(BADLY_USED * most) + min(_HOLES, most * 2 // 5)
 
 
 def _grid(model: Model, size: Size) -> tuple[int, int]:

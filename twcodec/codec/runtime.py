@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 
+from twcodec import forks
 from twcodec.codec import resources
 from twcodec.errors import LimitError
 
@@ -105,8 +105,7 @@ def _after_fork() -> None:
         torch.set_num_threads(1)
 
 
-if hasattr(os, "register_at_fork"):  # not on Windows
-    os.register_at_fork(after_in_child=_after_fork)
+forks.in_child(_after_fork)
 
 
 @contextlib.contextmanager

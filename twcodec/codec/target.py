@@ -26,6 +26,7 @@ from twcodec.exact.variable_rate import QUALITY_STEPS
 if TYPE_CHECKING:
     from twcodec.codec.report import Report
     from twcodec.codec.settings import Settings
+    from twcodec.container import Container
     from twcodec.imaging.picture import Picture
     from twcodec.models.model import Model
 
@@ -86,15 +87,16 @@ def encode(model: Model, picture: Picture, settings: Settings, max_memory: int |
     aim = _aim(kind, value, picture.height * picture.width)
     job = replace(job, settings=_pinned(job.settings))
     walk = _Walk(aim, *model.qualities)
-    probe = _probe(job)
-    walk.go(_start(model), _looking(probe, job, kind, picture), _LOOKS)
+    start = min(max(_START, model.qualities[0]), model.qualities[1])
+    probe, frame = branch.Probe(replace(job, quality=start)), encoding.frame_of(job, picture)
+    walk.go(start, _looking(probe, kind, frame), _LOOKS)
     kept = [] if settings.transform == "always" else [probe.branch(walk.best)]
     del probe
     made: dict[float, tuple[bytes, Report]] = {}
 
     def in_earnest(quality: float) -> float:
         plain = kept.pop() if kept else None  # the first encoding is where the search ended
-        made[quality] = encoding.run(replace(job, quality=quality), picture, plain=plain)
+        made[quality] = encoding.run(replace(job, quality=quality), picture, plain=plain, frame=frame)
         data, report = made[quality]
         return report.psnr if kind == "psnr" else math.log(len(data))
 
@@ -107,24 +109,16 @@ def encode(model: Model, picture: Picture, settings: Settings, max_memory: int |
     return data, _judged(kind, value, walk, data, report)
 
 
-def _start(model: Model) -> float:
-    return min(max(_START, model.qualities[0]), model.qualities[1])
-
-
 def _pinned(settings: Settings) -> Settings:
     """With the same draws for every encoding of the search, secret ones where none were asked for."""
     return settings if settings.seed is not None else replace(settings, seed=secrets.randbelow(MAX_SEED + 1))
 
 
-def _probe(job: branch.Job) -> branch.Probe:
-    return branch.Probe(replace(job, quality=_start(job.model)))
-
-
-def _looking(probe: branch.Probe, job: branch.Job, kind: str, picture: Picture) -> Callable[[float], float]:
+def _looking(probe: branch.Probe, kind: str, frame: Container) -> Callable[[float], float]:
     """What the picture as it is comes to at a quality, about."""
     if kind == "psnr":
         return lambda quality: psnr(probe.error(quality))
-    overhead = len(encoding.frame_of(job, picture, 1).to_bytes())
+    overhead = len(frame.to_bytes())
     return lambda quality: math.log(probe.bits(quality) / 8 + overhead)
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from twcodec.errors import UsageError
+from twcodec.imaging.picture import WIDE
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -14,8 +15,6 @@ if TYPE_CHECKING:
 
 SCALES = (1, 2, 4, 8)
 DEEP = 16
-_WIDE = 257
-"""From 8 bits to 16: 255 becomes 65535."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ class View:
             raise UsageError(f"the crop {left},{top},{wide},{high} reaches beyond the picture, {width}x{height} pixels")
         return slice(top, top + high), slice(left, left + wide)
 
-    def depth_of(self, mode: str, depth: int) -> int:
+    def depth_of(self, depth: int) -> int:
         """Bits a sample of what is made of a picture. UsageError: one of 1 bit."""
         if self.depth == DEEP and depth == 1:
             raise UsageError("the picture has 1 bit a sample; 16 would hold no more")
@@ -62,8 +61,8 @@ class View:
         if window is not None:
             alpha = None if picture.alpha is None else picture.alpha[window].copy()
             picture = replace(picture, samples=picture.samples[window].copy(), alpha=alpha)
-        if self.depth_of(picture.mode, picture.depth) == DEEP and picture.depth < DEEP:
-            picture = deep(picture, picture.samples.astype("uint16") * _WIDE)
+        if self.depth_of(picture.depth) == DEEP and picture.depth < DEEP:
+            picture = deep(picture, picture.samples.astype("uint16") * WIDE)
         return self.scaled(picture)
 
     def scaled(self, picture: Picture) -> Picture:

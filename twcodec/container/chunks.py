@@ -55,6 +55,15 @@ def split(data: bytes, limits: Limits) -> list[Chunk]:
     return chunks[:-1]
 
 
+def layout(data: bytes) -> Iterator[tuple[bytes, int]]:
+    """Type and payload bytes of every chunk in the order of a file that was parsed already, TEND too."""
+    at = PREFIX_BYTES
+    while at < len(data):
+        head = _CHUNK.parse(data[at : at + 8])
+        yield head.type, head.length
+        at += head.length + FRAME_BYTES
+
+
 def without_data(stream: BinaryIO, limits: Limits) -> list[Chunk]:
     """HEAD and the ancillary chunks of a seekable stream, from its first byte; the others are passed over unread.
 

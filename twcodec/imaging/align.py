@@ -12,7 +12,7 @@ from PIL import Image
 from twcodec.errors import UsageError
 from twcodec.imaging.fit import on_white
 from twcodec.imaging.orientation import orientation, upright
-from twcodec.imaging.picture import Metadata, Picture
+from twcodec.imaging.picture import Metadata, Picture, bits_as_grey
 from twcodec.imaging.present import to_image
 
 _COLOURED = {"L": "RGB", "LA": "RGBA"}
@@ -62,7 +62,7 @@ def _in_eight_bits(one: Picture, other: Picture, name: str) -> tuple[Picture, st
     """Black and white become 0 and 255 beside a picture of 8 bits."""
     if one.depth != 1 or other.depth == 1:
         return one, ""
-    return replace(one, samples=one.samples * np.uint8(255), depth=8, mode="L"), f"{name} is bilevel; converted to grey"
+    return bits_as_grey(one), f"{name} is bilevel; converted to grey"
 
 
 def _in_colour(one: Picture, other: Picture, name: str) -> tuple[Picture, str]:

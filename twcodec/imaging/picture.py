@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -11,6 +11,9 @@ if TYPE_CHECKING:
 
 MODES = ("1", "L", "LA", "RGB", "RGBA", "I;16")
 """Pillow modes that come back from a file. Every other mode that Pillow reads is converted to one of these."""
+
+WIDE = 257
+"""From 8 bits to 16: 255 becomes 65535."""
 
 
 @dataclass(frozen=True)
@@ -52,3 +55,8 @@ class Picture:
     def width(self) -> int:
         """Columns."""
         return int(self.samples.shape[1])
+
+
+def bits_as_grey(picture: Picture) -> Picture:
+    """A picture of 1 bit a sample as one of 8, which are 0 and 255."""
+    return replace(picture, samples=picture.samples * picture.samples.dtype.type(255), depth=8, mode="L")

@@ -12,13 +12,13 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from twcodec.imaging.picture import Picture
+from twcodec.imaging.picture import WIDE, Picture
 from twcodec.imaging.present import to_image
 from twcodec.imaging.write import deliver, write_image
 
 _COLOUR_TYPES = {"LA": 4, "RGB": 2, "RGBA": 6}
 _SIGNATURE = 8
-_SUB, _WIDE = 1, 257
+_SUB = 1
 _BAND = 1 << 20
 """Bytes of the rows that are filtered and compressed at once, at least one row."""
 
@@ -86,4 +86,4 @@ def _wide(picture: Picture, rows: slice) -> NDArray[Any]:
     samples = picture.samples[rows]
     if picture.alpha is None:
         return samples
-    return np.concatenate([samples, picture.alpha[rows, :, None].astype(np.uint16) * _WIDE], axis=2)
+    return np.concatenate([samples, picture.alpha[rows, :, None].astype(np.uint16) * WIDE], axis=2)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from twcodec.imaging.picture import Picture
+from twcodec.imaging.picture import Picture, bits_as_grey
 
 _BAND = 1 << 20
 """Samples that are summed at once."""
@@ -19,9 +19,8 @@ def reduced(picture: Picture, factor: int) -> Picture:
 
     Colours count by their alpha, so that what is transparent does not shine through. A picture of 1 bit becomes grey.
     """
+    picture = bits_as_grey(picture) if picture.mode == "1" else picture
     samples = picture.samples
-    if picture.mode == "1":
-        samples, picture = samples * np.uint8(255), replace(picture, mode="L", depth=8)
     parts = [
         _means(samples[rows], None if picture.alpha is None else picture.alpha[rows], factor)
         for rows in _bands(samples, factor)

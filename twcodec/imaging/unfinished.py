@@ -6,11 +6,12 @@ import contextlib
 import os
 from collections.abc import Iterable
 
+from twcodec import forks
+
 _unfinished: set[str] = set()
 """Of this process, in all its threads."""
 
-if hasattr(os, "register_at_fork"):  # not on Windows
-    os.register_at_fork(after_in_child=_unfinished.clear)  # they are the other process's to remove
+forks.in_child(_unfinished.clear)  # they are the other process's to remove
 
 
 def add(path: str) -> None:
